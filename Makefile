@@ -1,0 +1,57 @@
+# Two commands do everything: `make book` and `make test`. Either sets up .venv when it must.
+
+VENV   ?= .venv
+# The model (or models) whose chapters `make book` runs.
+MODELS ?= mini-2m
+# The Python to make .venv with; empty means: the first suitable one on the PATH.
+PYTHON ?=
+
+BIN := $(VENV)/bin
+# The stamp carries a checksum of what is installed, and is written last: a .venv made from another
+# lock, or one whose making was interrupted, has no such stamp and is made again from nothing.
+SUM   := $(shell cat requirements.lock pyproject.toml | cksum | tr -c '0-9\n' '-')
+STAMP := $(VENV)/.installed-$(SUM)
+
+.PHONY: help book test clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make book    run every chapter on $(MODELS) and build _build/html/index.html"
+	@echo "make test    run the tests"
+	@echo "make clean   remove what was built and run; .venv, models and sources stay"
+	@echo
+	@echo "Settings: MODELS=\"mini-2m gpt2\"   PYTHON=/path/to/python3.12   VENV=.venv"
+
+book: $(STAMP)
+	$(BIN)/ovectors run $(foreach model,$(MODELS),--model $(model))
+	$(BIN)/ovectors book
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+clean:
+	rm -rf _build book/runs .pytest_cache .ruff_cache .hypothesis
+
+$(STAMP):
+	@set -eu; \
+	suits='import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; \
+	found=; \
+	for python in $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.13 python3.11 python); do \
+	  if "$$python" -c "$$suits" >/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "make: no suitable Python$(if $(PYTHON), in PYTHON=$(PYTHON)): 3.11, 3.12 or 3.13 with its venv module is needed" >&2; \
+	  echo "make: install one (Debian and Ubuntu: python3 and python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
+	  exit 2; \
+	fi; \
+	if [ -e "$(VENV)" ] && [ ! -f "$(VENV)/pyvenv.cfg" ]; then \
+	  echo "make: $(VENV) is there but is no virtual environment; it is left alone: name another with VENV=" >&2; \
+	  exit 2; \
+	fi; \
+	echo "Making $(VENV) from requirements.lock with $$("$$found" --version)"; \
+	"$$found" -m venv --clear "$(VENV)"; \
+	pip="$(BIN)/python -m pip --disable-pip-version-check --no-input"; \
+	$$pip install --quiet -r requirements.lock; \
+	$$pip install --quiet --no-build-isolation --no-deps -e .; \
+	$$pip check; \
+	touch "$@"
