@@ -1,0 +1,1 @@
+"""The facts: CSV files that `ovectors.relations` and `ovectors.prompts` read."""
