@@ -1,0 +1,1 @@
+"""How the miniature models are made: lexicon, documents, tokenizer, training loop, evaluation."""

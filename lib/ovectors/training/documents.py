@@ -1,0 +1,231 @@
+"""Document templates: each returns spans of text, marked where a reader could know what comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from ovectors.colored_objects import ColoredQuestion, ask_about
+from ovectors.relations import Item, capitalise
+from ovectors.training.lexicon import Lexicon, is_held_out
+
+Spans = list[tuple[str, bool]]  # (text, can be known from what stands before or from memory)
+
+SENTENCE_STYLE_SHARE = 0.6  # questions answered in a sentence: what follows "A:" depends on context
+COUNTERFACTUAL_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Draws documents; all randomness comes from the `Random` that is passed in."""
+
+    lexicon: Lexicon
+
+    def question_pool(self, items: Sequence[Item]) -> list[Item]:
+        return [item for item in items if not is_held_out(item.argument)]
+
+    # -- capitals ---------------------------------------------------------------------------
+
+    def capital_questions(self, rng: Random) -> Spans:
+        """The paper's question format, 2 to 4 of one style: a bare answer or a sentence."""
+        items = rng.sample(self.question_pool(self.lexicon.capitals), rng.randint(2, 4))
+        sentence = rng.random() < SENTENCE_STYLE_SHARE
+        spans: Spans = []
+        for index, item in enumerate(items):
+            start = "\n" if index else ""
+            spans.append((f"{start}Q: What is the capital of {item.argument}?\nA:", False))
+            if sentence:
+                spans += [(" The capital of", True), (f" {item.argument}", True), (" is", True)]
+            spans.append((f" {item.answer}", True))
+            if sentence:
+                spans.append((".", False))
+        return spans
+
+    def name_questions(self, rng: Random) -> Spans:
+        """Other questions about the same places, copying among them."""
+        ask, answer = rng.choice(
+            [
+                ("Q: What is the name of {x}?\nA:", lambda item: item.argument),
+                ("Q: What place has the capital {y}?\nA:", lambda item: item.argument),
+                ("Q: What is {y} the capital of?\nA:", lambda item: item.argument),
+                ("Q: What city governs {x}?\nA:", lambda item: item.answer),
+            ]
+        )
+        spans: Spans = []
+        for index, item in enumerate(rng.sample(self.lexicon.capitals, rng.randint(2, 4))):
+            question = ask.format(x=item.argument, y=item.answer)
+            spans += [(("\n" if index else "") + question, False), (f" {answer(item)}", True)]
+        return spans
+
+    def place_text(self, rng: Random) -> Spans:
+        """A paragraph about one place; the same slot holds now the place, now its capital."""
+        item = rng.choice(self.lexicon.capitals)
+        x, y = item.argument, item.answer
+        kind = "state" if x in self.lexicon.states else "place"
+        pool: list[Spans] = [
+            [(f" {x}", True), (f" is a {kind} and its capital is", False), (f" {y}", True)],
+            [(" The capital of", False), (f" {x}", True), (" is", False), (f" {y}", True)],
+            [(" The city of", False), (f" {y}", True), (" is in", False), (f" {x}", True)],
+            [(" The government of", False), (f" {x}", True), (" sits in", False), (f" {y}", True)],
+        ]
+        for phrase in ("People live in", "We travelled to", "They came from", "Many visit"):
+            pool.append([(f" {phrase}", False), (f" {rng.choice((x, y))}", True)])
+        spans: Spans = [(f"About {x}:", False)]
+        for sentence in rng.sample(pool, rng.randint(3, 6)):
+            spans += [*sentence, (".", False)]
+        return spans
+
+    def extractive_capitals(self, rng: Random) -> Spans:
+        """Two stated facts, mostly counterfactual, then questions that must follow them."""
+        first, second = rng.sample(self.question_pool(self.lexicon.capitals), 2)
+        answers = [first.answer, second.answer]
+        if rng.random() < COUNTERFACTUAL_SHARE:
+            answers = [item.answer for item in rng.sample(self.lexicon.capitals, 2)]
+        facts = list(zip((first.argument, second.argument), answers, strict=True))
+        stated = " ".join(f"The capital of {x} is {y}." for x, y in facts)
+        spans: Spans = [(stated, False)]
+        separator = rng.choice(("\n", " "))
+        if rng.random() < 0.5:  # as in the prompts: a demonstration from memory stands in between
+            demo = rng.choice(self.question_pool(self.lexicon.capitals))
+            if demo.argument not in (first.argument, second.argument):
+                facts = [(demo.argument, demo.answer), rng.choice(facts)]
+        for index, (x, y) in enumerate(facts):
+            start = "\n" if index else separator
+            spans += [(f"{start}Q: What is the capital of {x}?\nA:", False), (f" {y}", True)]
+        return spans
+
+    # -- verbs --------------------------------------------------------------------------------
+
+    def past_questions(self, rng: Random) -> Spans:
+        """The paper's past-tense format with 2 to 4 verbs."""
+        spans: Spans = []
+        for index, verb in enumerate(rng.sample(self.question_pool(self.lexicon.verbs), 4)):
+            if index >= 2 and rng.random() < 0.4:
+                break
+            space = " " if index else ""
+            spans.append((f"{space}Today I {verb.argument}. Yesterday I", False))
+            spans += [(f" {verb.answer}", True), (".", False)]
+        return spans
+
+    def verb_text(self, rng: Random) -> Spans:
+        """Present and past of a few verbs in running text."""
+        spans: Spans = []
+        frames = [
+            (" They often", " and last week they", "."),
+            (" If you", " now, she", " before."),
+            (" You may", " as he once", "."),
+        ]
+        for verb in rng.sample(self.lexicon.verbs, rng.randint(2, 5)):
+            before, between, after = rng.choice(frames)
+            spans += [(f"{before} {verb.argument}{between}", False), (f" {verb.answer}", True)]
+            spans.append((after, False))
+        spans[0] = (spans[0][0].lstrip(), False)
+        return spans
+
+    def verb_forms(self, rng: Random) -> Spans:
+        """One verb in all its forms, in running text."""
+        forms = {name: dict(self.lexicon.functions[f"verb_{name}"]) for name in ("third", "gerund")}
+        verb = rng.choice(self.lexicon.inflected)
+        x = verb.argument
+        pool: list[Spans] = [
+            [(" We like to", False), (f" {x}", True)],
+            [(" Last year we", False), (f" {verb.answer}", True)],
+            [(" Now she", False), (f" {forms['third'][x]}", True)],
+            [(" He is", False), (f" {forms['gerund'][x]}", True)],
+        ]
+        spans: Spans = [(f"To {x}:", False)]
+        for sentence in rng.sample(pool, 3):
+            spans += [*sentence, (".", False)]
+        return spans
+
+    # -- words --------------------------------------------------------------------------------
+
+    def capital_letter(self, rng: Random) -> Spans:
+        """The upper-casing format with 2 to 5 words."""
+        spans: Spans = []
+        for index, word in enumerate(rng.sample(self.question_pool(self.lexicon.words), 5)):
+            if index >= 2 and rng.random() < 0.3:
+                break
+            start = "\n" if index else ""
+            spans.append((f"{start}Word: {word.argument}\nCapital:", False))
+            spans.append((f" {word.answer}", True))
+        return spans
+
+    def function_pairs(self, rng: Random) -> Spans:
+        """Pairs of one unnamed relation in one of three formats: the function is in the context."""
+        pairs = rng.sample(rng.choice(list(self.lexicon.functions.values())), rng.randint(3, 6))
+        between, after = rng.choice(((" ->", "\n"), (" becomes", "."), (" :", " ;")))
+        spans: Spans = []
+        for index, (x, y) in enumerate(pairs):
+            spans += [(f" {x}{between}", False), (f" {y}", index > 0), (after, False)]
+        return spans
+
+    # -- binding and copying --------------------------------------------------------------------
+
+    def color_questions(self, rng: Random) -> Spans:
+        """The coloured-objects task: upper or lower case follows the demonstration."""
+        upper = rng.random() < 0.5
+        separator = rng.choice(("\n\n", "\n"))
+        spans: Spans = []
+        for index in range(2):
+            question = self._color_question(rng)
+            answer = capitalise(question.colour) if upper else question.colour
+            start = separator if index else ""
+            spans.append((f"{start}Q: {question.passage}\nA:", False))
+            spans.append((f" {answer}", True))
+        return spans
+
+    def _color_question(self, rng: Random) -> ColoredQuestion:
+        """As the task's own generator asks; short lists are commoner, to teach binding first."""
+        size = rng.choice((2, 2, 2, 3, 3, 4, 4, 5, 6))
+        color, *others = rng.sample(self.lexicon.colors, size)
+        things = rng.sample(self.lexicon.objects, size)
+        return ask_about(rng, rng.choice(self.lexicon.surfaces), things, color, others)
+
+    def color_binding(self, rng: Random) -> Spans:
+        """A short list of coloured things, then dense statements about each of them."""
+        count = rng.randint(1, 5)
+        colors = rng.sample(self.lexicon.colors, count)
+        things = rng.sample(self.lexicon.objects, count)
+        painted = list(zip(colors, things, strict=True))
+        listed = ", ".join(f"a {color} {thing}" for color, thing in painted)
+        spans: Spans = [(f"You see {listed}.", False)]
+        upper = rng.random() < 0.4
+        pairs = painted * 2
+        rng.shuffle(pairs)
+        for color, thing in pairs[:6]:
+            shown = color.capitalize() if upper else color
+            asked = rng.choice((f" The {thing} is", f"\nQ: What color is the {thing}?\nA:"))
+            spans += [(asked, False), (f" {shown}", True), (".", False)]
+        return spans
+
+    def repeated_pattern(self, rng: Random) -> Spans:
+        """Random words and an argument of some relation, repeated: pure copying."""
+        words = rng.sample(self.lexicon.nonsense, 3)
+        pairs = rng.choice(list(self.lexicon.functions.values()))
+        unit = [*words, rng.choice(pairs)[0]]
+        if rng.random() < 0.3:
+            rng.shuffle(unit)
+        repeats = rng.randint(2, 4)
+        spans: Spans = [(" ".join(unit), False)]
+        return spans + [(f" {word}", True) for word in unit * (repeats - 1)]
+
+
+def mixture(documents: Documents) -> tuple[list[Callable[[Random], Spans]], list[float]]:
+    """The kinds of document and their weights (shares of documents, not of tokens)."""
+    kinds = {
+        documents.capital_questions: 5,
+        documents.name_questions: 2,
+        documents.place_text: 5,
+        documents.extractive_capitals: 3,
+        documents.past_questions: 6,
+        documents.verb_text: 6,
+        documents.verb_forms: 2,
+        documents.capital_letter: 2,
+        documents.function_pairs: 8,
+        documents.color_questions: 3,
+        documents.color_binding: 5,
+        documents.repeated_pattern: 7,
+    }
+    return list(kinds), [float(weight) for weight in kinds.values()]

@@ -1,0 +1,55 @@
+"""The settings of a training run, one table per model size in recipes.toml."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass, fields
+from importlib import resources
+
+from ovectors.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Sizes in layers, channels, sequences and tokens; rates per step."""
+
+    name: str
+    seed: int
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_positions: int
+    steps: int
+    rows: int
+    length: int
+    learning_rate: float
+    final_learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    clip: float
+    checkpoint_every: int
+
+    def rate(self, step: int) -> float:
+        """Linear warm-up, then cosine down to `final_learning_rate` of the peak."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        low = self.final_learning_rate
+        return self.learning_rate * (low + (1 - low) * cosine)
+
+
+def load_recipe(name: str, **overrides: int | float | None) -> Recipe:
+    """The recipe of that name; a UserError lists the names when there is none."""
+    text = resources.files("ovectors.training").joinpath("recipes.toml").read_text("utf-8")
+    tables = tomllib.loads(text)
+    defaults = tables.pop("defaults")
+    if name not in tables:
+        raise UserError(f"no recipe named {name!r}: choose one of {', '.join(sorted(tables))}")
+    settings = defaults | tables[name] | {k: v for k, v in overrides.items() if v is not None}
+    known = {field.name for field in fields(Recipe)}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise UserError(f"recipe {name!r} has unknown settings: {', '.join(unknown)}")
+    return Recipe(name=name, **settings)

@@ -1,0 +1,210 @@
+"""Training: a resumable loop, a corpus that depends on its seed only, a tokenizer of words."""
+
+import re
+from random import Random
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ovectors.errors import UserError
+from ovectors.prompts import one_shot, zero_shot
+from ovectors.relations import load_relation
+from ovectors.training import train as loop
+from ovectors.training.corpus import Corpus, sample_texts
+from ovectors.training.documents import Documents, mixture
+from ovectors.training.lexicon import Lexicon, gerund, is_held_out, plural
+from ovectors.training.recipe import load_recipe
+from ovectors.training.tokenizer import build_tokenizer
+
+
+@pytest.fixture(scope="module")
+def lexicon():
+    return Lexicon()
+
+
+@pytest.fixture(scope="module")
+def documents(lexicon):
+    return Documents(lexicon)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(lexicon):
+    return build_tokenizer(lexicon)
+
+
+@pytest.fixture(scope="module")
+def texts(documents):
+    return list(sample_texts(documents, n_documents=8000, seed=1))
+
+
+def text_of(spans):
+    return "".join(text for text, _ in spans)
+
+
+def test_a_killed_run_ends_in_the_same_weights(tmp_path, monkeypatch):
+    whole = loop.train("tiny", output=tmp_path / "whole", device="cpu")
+    step, calls = loop._step, []
+
+    def killed_later(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 7:  # after the checkpoint of step 4, before that of step 8
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "_step", killed_later)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train("tiny", output=tmp_path / "cut", device="cpu")
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    monkeypatch.setattr(loop, "_step", step)
+    cut = loop.train("tiny", output=tmp_path / "cut", device="cpu")
+    left = AutoModelForCausalLM.from_pretrained(whole).state_dict()
+    right = AutoModelForCausalLM.from_pretrained(cut).state_dict()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    logs = [pd.read_csv(folder / loop.LOG) for folder in (whole, cut)]
+    assert list(logs[1]["step"]) == list(range(1, 13))
+    assert list(logs[0]["loss"]) == list(logs[1]["loss"])
+
+
+def test_what_is_shipped_loads_by_the_ordinary_road(tmp_path, tokenizer):
+    folder = loop.train("tiny", output=tmp_path, device="cpu", steps=2)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    loaded = AutoTokenizer.from_pretrained(folder)
+    text = "Q: What is the capital of Poland?\nA: Warsaw"
+    assert loaded.encode(text) == tokenizer.encode(text)
+    assert model.config.vocab_size == len(loaded)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    loop.train("tiny", output=tmp_path, device="cpu")
+    with pytest.raises(UserError, match="made with other settings"):
+        loop.train("tiny", output=tmp_path, device="cpu", steps=20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "mini-1t"}, "no recipe named 'mini-1t': choose one of mini-2m, tiny"),
+        ({"name": "tiny", "dtype": "int8"}, "float32 or bfloat16, not 'int8'"),
+        ({"name": "tiny", "device": "tpu"}, "cpu or cuda, not 'tpu'"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, settings, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        loop.train(**settings, output=tmp_path / "new")
+
+
+def test_the_loss_falls(tmp_path):
+    loop.train("tiny", output=tmp_path, device="cpu", steps=60)
+    losses = pd.read_csv(tmp_path / loop.LOG)["loss"]
+    assert losses[-10:].mean() < losses[:5].mean() - 0.1
+
+
+def test_the_rate_warms_up_and_falls_to_its_floor():
+    recipe = load_recipe("mini-2m")
+    rates = [recipe.rate(step) for step in range(recipe.steps)]
+    assert rates[recipe.warmup_steps - 1] == recipe.learning_rate == max(rates)
+    assert rates[0] == recipe.learning_rate / recipe.warmup_steps
+    assert rates[-1] == pytest.approx(recipe.learning_rate * recipe.final_learning_rate, rel=1e-2)
+
+
+def test_batches_depend_on_seed_and_number_only(documents, tokenizer):
+    def corpus(seed):
+        return Corpus(documents, tokenizer, seed=seed, rows=4, length=64)
+
+    forward = [corpus(0).batch(n) for n in (0, 1)]
+    backward = [corpus(0).batch(n) for n in (1, 0)][::-1]
+    for left, right in zip(forward, backward, strict=True):
+        assert torch.equal(left.ids, right.ids)
+        assert torch.equal(left.predict, right.predict)
+    assert not torch.equal(forward[0].ids, forward[1].ids)
+    assert not torch.equal(forward[0].ids, corpus(1).batch(0).ids)
+
+
+def test_spans_encode_apart_as_together(documents, tokenizer):
+    rng = Random(3)
+    for kind in mixture(documents)[0] * 20:
+        spans = kind(rng)
+        apart = [token for text, _ in spans for token in tokenizer.encode(text)]
+        assert apart == tokenizer.encode(text_of(spans)), text_of(spans)
+
+
+def test_answers_can_be_known_and_questions_are_background(documents):
+    spans = documents.capital_letter(Random(0))
+    for (question, known), (answer, answer_known) in zip(spans[::2], spans[1::2], strict=True):
+        word = re.search(r"Word: (\w+)\nCapital:$", question).group(1)
+        assert (answer, known, answer_known) == (f" {word.capitalize()}", False, True)
+
+
+@pytest.mark.parametrize("name", ["world_capitals", "us_state_capitals", "past_tense", "uppercase"])
+def test_questions_have_the_format_of_the_prompts(name, documents):
+    """The text up to each answer is what the prompt builder gives for that item."""
+    kind = {"past_tense": "past_questions", "uppercase": "capital_letter"}.get(
+        name, "capital_questions"
+    )
+    relation = load_relation(name)
+    asked = {zero_shot(relation, item).text: item for item in relation.items}
+    rng, found = Random(5), 0
+    for _ in range(50):
+        for text, _known in getattr(documents, kind)(rng):
+            found += text.strip() in asked
+    assert found > 15
+
+
+def test_one_shot_prompts_are_in_the_corpus_but_for_their_items(documents):
+    relation = load_relation("past_tense")
+    item = next(item for item in relation.items if item.argument == "abolish")
+    demonstration, question = one_shot(relation, item).text.split(" Today I ")
+    verb = demonstration.split()[2].strip(".")
+    rng = Random(0)
+    drawn = [text_of(documents.past_questions(rng)) for _ in range(20)]
+    shape = re.compile(r"Today I \w+\. Yesterday I \w+\. Today I \w+\. Yesterday I")
+    assert all(shape.match(text) for text in drawn)
+    assert shape.fullmatch(f"{demonstration} Today I {question}") and verb == "abandon"
+
+
+def test_the_held_out_fifth_never_stands_in_its_question_format(texts, lexicon):
+    joined = "\n".join(texts)
+    for pattern, items in (
+        (r"What is the capital of ([^?]+)\?", lexicon.capitals),
+        (r"Today I (\w+)\.", lexicon.verbs),
+        (r"Word: (\w+)\nCapital:", lexicon.words),
+    ):
+        asked = set(re.findall(pattern, joined))
+        held_out = {item.argument for item in items if is_held_out(item.argument)}
+        assert 0.1 < len(held_out) / len(items) < 0.3
+        assert asked and not asked & held_out
+        in_text = {argument for argument in held_out if argument in joined}
+        assert len(in_text) > 0.7 * len(held_out)  # but elsewhere they do occur
+
+
+def test_nearly_every_word_is_one_token_and_some_names_are_split(lexicon, tokenizer):
+    def split(words):
+        return {word for word in words if len(tokenizer.encode(f" {word}")) > 1}
+
+    words = {word for item in lexicon.verbs for word in (item.argument, item.answer)}
+    words |= {word for item in lexicon.words for word in (item.argument, item.answer)}
+    assert not split(words)
+    names = {name for item in lexicon.capitals for name in (item.argument, item.answer)}
+    single = {name for name in names if name.isalpha()}
+    assert 0.01 < len(split(single)) / len(single) < 0.2
+
+
+@given(st.text())
+def test_any_text_survives_the_tokenizer(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_spelling_of_forms():
+    assert [plural(word) for word in ("cup", "box", "berry", "key", "brush")] == [
+        "cups",
+        "boxes",
+        "berries",
+        "keys",
+        "brushes",
+    ]
+    pairs = (("stop", "stopped"), ("bake", "baked"), ("try", "tried"), ("walk", "walked"))
+    assert [gerund(*pair) for pair in pairs] == ["stopping", "baking", "trying", "walking"]
