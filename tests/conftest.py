@@ -1,0 +1,29 @@
+"""Fixtures that several test modules use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference material beside the checkout, which users do not have."""
+    if not SHARED.is_dir():
+        pytest.skip("the reference material beside the checkout (../shared) is not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def gpt2_tokenizer(shared: Path) -> PreTrainedTokenizerBase:
+    """GPT-2's real tokenizer, from the reference material."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(shared / "tokenizers" / "gpt2")
