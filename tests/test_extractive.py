@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ovectors.errors import UserError
 from ovectors.prompts import Prompt, build_prompts, extractive, one_shot
-from ovectors.relations import RELATIONS, Item, load_relation
+from ovectors.relations import RELATIONS, Item, Relation, load_relation
 
 WITH_FACTS = tuple(name for name in RELATIONS if name != "colored_objects")
 LOADED = {name: load_relation(name) for name in RELATIONS}
@@ -57,6 +57,20 @@ class TestExtractive:
         # Told apart by their first token, so by their first word.
         first_words = [answer.split()[0] for answer in [*facts.values(), item.answer]]
         assert len(set(first_words)) == 3
+
+    @pytest.mark.parametrize("counterfactual", [False, True])
+    def test_answers_with_a_common_first_word_never_meet(self, counterfactual: bool) -> None:
+        """San Juan and San José start with the same token: the model's choice could not be seen."""
+        answers = ["San Juan", "San José", "Port Vila", "Port Louis", "Lima", "Oslo", "Cape Town"]
+        items = tuple(Item(argument=f"Land{n}", answer=city) for n, city in enumerate(answers))
+        relation = Relation(name="us_state_capitals", title="", items=items)
+        for seed in range(50):
+            for item in items:
+                prompt = extractive(relation, item, counterfactual=counterfactual, seed=seed)
+                first_words = [answer.split()[0] for answer in stated(prompt).values()]
+                if counterfactual:
+                    first_words.append(item.answer.split()[0])
+                assert len(set(first_words)) == len(first_words)
 
     @pytest.mark.parametrize("name", WITH_FACTS)
     def test_counterfactual_answers_are_never_true(self, name: str) -> None:
