@@ -92,8 +92,17 @@ def is_on_top(model: LanguageModel, encoded: EncodedPrompts, *, wanted: str) -> 
 
 def as_text(table: pd.DataFrame) -> str:
     """The table with its intervals, one line per skill and part of the items."""
+    return _shown(table).to_string(index=False)
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """The same as a Markdown table, for a model card."""
+    return _shown(table).to_markdown(index=False, disable_numparse=True)
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
     shown = table[["model", "skill", "items", "n"]].copy()
-    shown["accuracy"] = [
+    shown["accuracy [95% interval]"] = [
         f"{row.accuracy:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in table.itertuples()
     ]
-    return shown.to_string(index=False)
+    return shown

@@ -159,6 +159,7 @@ def training_record(
     return {
         "recipe": asdict(recipe),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "vocabulary": model.config.vocab_size,
         "tokens": recipe.steps * recipe.rows * recipe.length,
         "minutes": round(seconds / 60, 1),
         "device": device,

@@ -1,0 +1,1 @@
+"""One module per question: (model, relation, settings) in, a tidy table out."""

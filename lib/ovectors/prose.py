@@ -1,0 +1,180 @@
+"""Sentences that quote results: every number in a chapter's prose is written here, from a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ovectors.relations import TITLES
+
+if TYPE_CHECKING:
+    from ovectors.encoding import EncodedPrompts
+    from ovectors.models import LanguageModel
+    from ovectors.results import Manifest
+    from ovectors.statistics import Interval
+
+
+NOTHING_CORRECT = "No item was answered correctly, so there are no stages to look for."
+
+
+def title(relation: str) -> str:
+    """The relation's name as a reader should see it."""
+    return TITLES.get(relation, relation.replace("_", " "))
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """`0.97 [0.94, 0.99]`; without bounds where there are none (a single item)."""
+    bounds = "" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]"
+    return f"{value:.2f}{bounds}"
+
+
+def accuracy_table(
+    accuracies: Mapping[str, Interval], encoded: Mapping[str, EncodedPrompts]
+) -> str:
+    """Markdown table: accuracy with interval, items run, items left out and why."""
+    lines = [
+        "| task | accuracy [95% interval] | items | left out |",
+        "|---|---|---|---|",
+    ]
+    for relation, found in accuracies.items():
+        counts = encoded[relation].exclusion_counts()
+        reasons = "; ".join(f"{count}: {reason}" for reason, count in counts.items())
+        shown = interval(found.value, found.low, found.high)
+        lines.append(f"| {title(relation)} | {shown} | {found.n} | {reasons or 'none'} |")
+    return "\n".join(lines)
+
+
+def stage_table(stages: pd.DataFrame) -> str:
+    """Markdown table: share of correctly answered items with each stage, a column per relation."""
+    if stages.empty:
+        return NOTHING_CORRECT
+    relations = list(dict.fromkeys(stages["relation"]))
+    sizes = stages.groupby("relation")["n"].first()
+    lines = [
+        "| stage | " + " | ".join(f"{title(r)} (n = {sizes[r]})" for r in relations) + " |",
+        "|---" * (len(relations) + 1) + "|",
+    ]
+    for stage, part in stages.groupby("stage", sort=False):
+        rows = part.set_index("relation")
+        cells = (interval(*rows.loc[r, ["share", "low", "high"]]) for r in relations)
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    depths = stages[stages["stage"] == "function application"].set_index("relation")
+    cells = (_depth(depths.loc[relation]) for relation in relations)
+    lines.append(f"| median layer of function application | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _depth(row: pd.Series) -> str:
+    if pd.isna(row["median_layer"]):
+        return "none"
+    return f"{row['median_layer']:g} (relative depth {row['relative_depth']:.2f})"
+
+
+def curve_sentences(curves: pd.DataFrame) -> str:
+    """Where the argument peaks and where the answer takes over, a sentence per relation."""
+    if curves.empty:
+        return NOTHING_CORRECT
+    sentences = []
+    n_layers = int(curves["layer"].max()) + 1
+    for relation, part in curves.groupby("relation", sort=False):
+        means = part.pivot(index="layer", columns="token", values="mean")
+        peak = int(means["argument"].idxmax())
+        below = means.index[means["answer"] <= means["argument"]]
+        stays = int(below.max()) + 1 if len(below) else 0
+        passed = means.index[means["answer"] > 0.5]
+        sentence = (
+            f"**{title(relation)}:** the argument's mean reciprocal rank is highest after layer "
+            f"{peak} ({means['argument'].max():.2f})"
+        )
+        if stays < n_layers:
+            sentence += f"; the answer's is above it from layer {stays} on"
+        if len(passed):
+            depth = (passed[0] + 1) / n_layers
+            sentence += f" and first above 0.5 after layer {passed[0]} (relative depth {depth:.2f})"
+        sentences.append(sentence + ".")
+    return "\n\n".join(sentences)
+
+
+def signature_sentence(stages: pd.DataFrame) -> str:
+    """How many items show all three stages, and what that says about the paper's first claim."""
+    whole = stages[stages["stage"] == "whole signature"]
+    parts = [
+        f"{interval(row.share, row.low, row.high)} of {title(row.relation).lower()} (n = {row.n})"
+        for row in whole.itertuples()
+    ]
+    return f"All three stages, in their order, show on {_listed(parts)}."
+
+
+def zero_shot_sentences(
+    one_shot: Mapping[str, Interval], zero_shot: Mapping[str, Interval], tokens: pd.DataFrame
+) -> str:
+    """Accuracy with and without the demonstration, and what the model says without it."""
+    sentences = []
+    for relation, found in zero_shot.items():
+        common = tokens[(tokens["relation"] == relation) & (tokens["form"] == "zero_shot")]
+        said = _listed(
+            [
+                f"`{row.top_token.strip() or row.top_token!r}` ({row.share:.0%})"
+                for row in common.itertuples()
+            ]
+        )
+        with_one = one_shot[relation]
+        sentences.append(
+            f"**{title(relation)}:** {interval(found.value, found.low, found.high)} of "
+            f"{found.n} answered without a demonstration, against "
+            f"{interval(with_one.value, with_one.low, with_one.high)} with one. "
+            f"The commonest last-layer top tokens are {said}."
+        )
+    return "\n\n".join(sentences)
+
+
+def model_sentence(model: LanguageModel) -> str:
+    """Which model this page is about, and how it ran. Loads the weights, to tell what they are."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    millions = model.provenance["parameters"] / 1e6
+    return (
+        f"**The model on this page:** `{model.name}`, {millions:,.1f} million parameters, "
+        f"{model.n_layers} layers of width {model.d_model}, run in {dtype}."
+    )
+
+
+def stages_summary(
+    name: str,
+    accuracies: Mapping[str, Interval],
+    curves: pd.DataFrame,
+    stages: pd.DataFrame,
+    zero_shot: Mapping[str, Interval],
+) -> str:
+    """The findings of chapter 1 in a short list, for whatever model was run."""
+    known = [
+        f"{interval(a.value, a.low, a.high)} on {title(r).lower()}" for r, a in accuracies.items()
+    ]
+    lines = [f"- `{name}` answers with one demonstration, as accuracy: {_listed(known)}."]
+    peaks = curves[curves["token"] == "argument"].groupby("relation", sort=False)["mean"].max()
+    if len(peaks):
+        highest = [f"{peak:.2f} for {title(r).lower()}" for r, peak in peaks.items()]
+        lines.append(
+            "- The argument's mean reciprocal rank, on items answered correctly, reaches at most "
+            f"{_listed(highest)}."
+        )
+        lines.append(f"- {signature_sentence(stages)}")
+    bare = [f"{a.value:.2f} on {title(r).lower()}" for r, a in zero_shot.items()]
+    lines.append(f"- Without the demonstration accuracy is {_listed(bare)}.")
+    return "\n".join(lines)
+
+
+def provenance_sentence(manifest: Manifest) -> str:
+    """What made this page: commit, versions and the number of result files."""
+    made = manifest.provenance
+    versions = made["versions"]
+    commit = (made["commit"] or "unknown")[:12] + (" with local changes" if made["dirty"] else "")
+    return (
+        f"*Made from commit {commit} with torch {versions['torch']} and transformers "
+        f"{versions['transformers']}; {len(manifest.files)} result files were written and checked.*"
+    )
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

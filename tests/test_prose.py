@@ -1,0 +1,59 @@
+"""What the prose says follows the tables: other numbers, other sentences."""
+
+import pandas as pd
+import pytest
+
+from ovectors import prose
+from ovectors.statistics import Interval
+
+
+def curve(argument, answer):
+    rows = []
+    for token, means in (("argument", argument), ("answer", answer)):
+        for layer, mean in enumerate(means):
+            rows.append(
+                {"relation": "world_capitals", "token": token, "layer": layer, "mean": mean}
+            )
+    return pd.DataFrame(rows)
+
+
+def test_the_crossing_is_where_the_answer_stays_above():
+    said = prose.curve_sentences(curve([0.1, 0.8, 0.3, 0.2], [0.2, 0.3, 0.4, 0.9]))
+    assert "highest after layer 1 (0.80)" in said
+    assert "above it from layer 2 on" in said  # layer 0 is above too, but layer 1 is not
+    assert "first above 0.5 after layer 3 (relative depth 1.00)" in said
+
+
+def test_an_answer_that_never_comes_is_not_given_a_layer():
+    said = prose.curve_sentences(curve([0.5, 0.6], [0.1, 0.2]))
+    assert "from layer" not in said and "relative depth" not in said
+
+
+def test_an_answer_on_top_only_in_between_has_no_crossing():
+    said = prose.curve_sentences(curve([0.1, 0.4], [0.9, 0.2]))
+    assert "from layer" not in said and "first above 0.5 after layer 0" in said
+
+
+@pytest.mark.parametrize(("low", "shown"), [(0.9, "0.97 [0.90, 0.99]"), (float("nan"), "0.97")])
+def test_intervals(low, shown):
+    assert prose.interval(0.97, low, 0.99) == shown
+
+
+def test_the_summary_follows_its_numbers():
+    accuracy = {"past_tense": Interval(value=0.25, low=0.2, high=0.3, n=100)}
+    stages = pd.DataFrame(
+        [{"relation": "past_tense", "stage": "whole signature", "share": 0.125, "low": 0.1}]
+    ).assign(high=0.15, n=80)
+    curves = curve([0.1, 0.625], [0.2, 0.9]).assign(relation="past_tense")
+    said = prose.stages_summary("some-model", accuracy, curves, stages, accuracy)
+    for quoted in ("`some-model`", "0.25 [0.20, 0.30] on past tense", "0.62 for past tense"):
+        assert quoted in said
+    assert "0.12 [0.10, 0.15] of past tense (n = 80)" in said
+
+
+def test_a_model_that_answers_nothing_still_has_a_summary():
+    none = {"past_tense": Interval(value=0.0, low=0.0, high=0.1, n=40)}
+    empty = pd.DataFrame(columns=["relation", "token", "layer", "mean"])
+    said = prose.stages_summary("m", none, empty, pd.DataFrame(columns=["stage"]), none)
+    assert "0.00 [0.00, 0.10]" in said
+    assert prose.curve_sentences(empty) == prose.stage_table(empty) == prose.NOTHING_CORRECT

@@ -1,0 +1,173 @@
+"""Stages: ranks against a prompt-by-prompt loop, the rules against items made by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from ovectors.experiments import stages
+from ovectors.models import LanguageModel
+from ovectors.prompts import build_prompts
+from ovectors.relations import load_relation
+from ovectors.training.lexicon import Lexicon
+from ovectors.training.tokenizer import build_tokenizer
+
+LAYERS = 3
+
+
+@pytest.fixture(scope="module")
+def model():
+    tokenizer = build_tokenizer(Lexicon())
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=256,
+        n_embd=16,
+        n_layer=LAYERS,
+        n_head=2,
+        initializer_range=0.5,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    network = GPT2LMHeadModel(config).double().eval()  # so that no two ranks differ by rounding
+    with torch.no_grad():  # norms that do nothing would hide a norm that is left out
+        for name, weight in network.named_parameters():
+            if "ln_" in name or name.endswith("bias"):
+                weight += 0.3 * torch.randn_like(weight)
+    return LanguageModel.of(network, tokenizer, name="random")
+
+
+@pytest.fixture(scope="module")
+def result(model):
+    return stages.stages(model, "world_capitals", n_items=12, seed=1)
+
+
+def ranks_by_hand(model, text, word):
+    """One prompt, one layer at a time: norm, head, and how many logits are larger."""
+    network, tokenizer = model.model, model.tokenizer
+    ids = torch.tensor([tokenizer.encode(text)])
+    token = tokenizer.encode(text + word)[ids.shape[1]]
+    found = []
+    with torch.no_grad():
+        state = network.transformer.wte(ids) + network.transformer.wpe(torch.arange(ids.shape[1]))
+        for block in network.transformer.h:
+            state = block(state)
+            state = state[0] if isinstance(state, tuple) else state
+            logits = network.lm_head(network.transformer.ln_f(state[0, -1]))
+            found.append(1 + int((logits > logits[token]).sum()))
+    return found
+
+
+def test_ranks_equal_those_of_a_loop_over_prompts(model, result):
+    table, encoded = result
+    prompts = {prompt.argument: prompt for prompt in encoded.prompts}
+    assert len(prompts) == len(encoded) > 8
+    for argument, rows in table.groupby("argument"):
+        prompt = prompts[argument]
+        assert list(rows["layer"]) == list(range(LAYERS))
+        assert rows["rank_argument"].tolist() == ranks_by_hand(model, prompt.text, argument)
+        assert rows["rank_answer"].tolist() == ranks_by_hand(model, prompt.text, prompt.answer)
+
+
+def test_top_tokens_and_correct_are_those_of_the_model(model, result):
+    table, encoded = result
+    for prompt, (_, rows) in zip(encoded.prompts, table.groupby("item"), strict=True):
+        ids = torch.tensor([model.tokenizer.encode(prompt.text)])
+        with torch.no_grad():
+            best = model.model(ids).logits[0, -1].topk(stages.TOP_TOKENS).indices.tolist()
+        words = [model.tokenizer.decode([token]) for token in best]
+        assert rows["top_tokens"].iloc[-1] == words
+        assert rows["top_token"].iloc[-1] == words[0]
+        assert bool(rows["correct"].iloc[0]) == (rows["rank_answer"].iloc[-1] == 1)
+
+
+def test_every_item_is_run_or_counted_as_left_out(result):
+    _, encoded = result
+    asked = build_prompts(load_relation("world_capitals"), "one_shot", n_items=12, seed=1)
+    assert len(encoded) + len(encoded.excluded) == len(asked) == 12
+
+
+def made_up(ranks, *, correct=None):
+    """A table of items given as (argument's ranks, answer's ranks)."""
+    rows = []
+    for item, (argument, answer) in enumerate(ranks):
+        right = answer[-1] == 1 if correct is None else correct[item]
+        for layer, (x, y) in enumerate(zip(argument, answer, strict=True)):
+            row = {"relation": "past_tense", "form": "one_shot", "item": item, "correct": right}
+            row |= {"argument": f" a{item}", "answer": f" b{item}"}
+            rows.append(row | {"layer": layer, "rank_argument": x, "rank_answer": y})
+            rows[-1]["top_token"] = f" a{item}" if x == 1 else f" b{item}" if y == 1 else " the"
+    return pd.DataFrame(rows)
+
+
+X = ([5, 1, 2, 3], [9, 4, 1, 1])  # argument, then the answer, which stays
+SLOW = ([1, 5, 5, 5], [9, 4, 1, 1])  # nothing on top in between: formed, but not abrupt
+LATE = ([5, 1, 1, 2], [9, 4, 2, 1])  # the answer comes in the last layer: no saturation
+SHAKY = ([1, 2, 1, 2], [9, 1, 2, 1])  # the answer goes again
+DIRECT = ([5, 5, 5, 5], [9, 1, 1, 1])  # no argument stage
+
+
+@pytest.mark.parametrize(
+    ("item", "formed", "application", "abrupt", "saturated"),
+    [
+        (X, True, 2, True, True),
+        (SLOW, True, 2, False, True),
+        (LATE, True, 3, True, False),
+        (SHAKY, True, 1, True, False),
+        (DIRECT, False, None, False, False),
+        (([1, 1, 1, 1], [9, 9, 9, 9]), True, None, False, False),
+        (([2, 2, 1, 1], [1, 1, 3, 3]), False, None, False, False),  # argument only afterwards
+    ],
+)
+def test_the_rules(item, formed, application, abrupt, saturated):
+    found = stages.detect_stages(*map(np.array, item))
+    expected = (formed, application, abrupt, saturated)
+    got = (found.argument_formed, found.application, found.is_abrupt, found.saturated)
+    assert got == expected
+    assert found.has_signature == (formed and application is not None and saturated)
+
+
+def test_the_stage_table_counts_items():
+    wrong = ([1, 1, 1, 1], [9, 9, 9, 9])
+    shares = stages.stage_table(made_up([X, SLOW, LATE, DIRECT, wrong])).set_index("stage")
+    assert set(shares["n"]) == {4}  # the wrong item does not count
+    assert shares.loc["argument formation", "share"] == 0.75
+    assert shares.loc["whole signature", "share"] == 0.5
+    abrupt = "abrupt: the argument was on top one layer before"
+    assert shares.loc[abrupt, "share"] == 0.5
+    assert shares.loc["function application", "median_layer"] == 2
+    assert shares.loc["function application", "relative_depth"] == 0.75
+
+
+def test_curves_average_correct_items_only():
+    table = made_up([X, DIRECT, ([1, 1, 1, 1], [2, 2, 2, 2])])
+    curves = stages.reciprocal_rank_curves(table).set_index(["token", "layer"])
+    assert curves.loc[("argument", 1), "mean"] == pytest.approx((1 + 1 / 5) / 2)
+    assert curves.loc[("answer", 1), "mean"] == pytest.approx((1 / 4 + 1) / 2)
+    assert set(curves["n"]) == {2}
+    everything = stages.reciprocal_rank_curves(table, correct_only=False)
+    assert set(everything["n"]) == {3}
+
+
+def test_a_model_that_is_never_right_gives_empty_tables_with_columns():
+    table = made_up([([1, 1], [9, 9])])
+    assert stages.stage_table(table).empty and stages.reciprocal_rank_curves(table).empty
+    assert list(stages.stage_table(table)["stage"]) == []
+
+
+def test_accuracy_counts_items_once():
+    found = stages.accuracy(made_up([X, DIRECT, ([1, 1, 1, 1], [2, 2, 2, 2])]))
+    assert (found.value, found.n) == (pytest.approx(2 / 3), 3)
+
+
+def test_the_papers_example_is_shown_where_it_was_run():
+    table = made_up([DIRECT, X])
+    assert set(stages.example_items(table)["item"]) == {0}
+    named = table.replace({"argument": {" a1": " abolish"}})
+    assert set(stages.example_items(named)["item"]) == {1}
+
+
+def test_final_tokens_are_shares_of_items():
+    tokens = stages.final_top_tokens(made_up([X, X, DIRECT]))
+    assert tokens["share"].tolist() == pytest.approx([1 / 3] * 3)
