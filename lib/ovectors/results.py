@@ -215,35 +215,24 @@ def output_folder(*, chapter: str, model: str) -> Path:
 
 
 def folder_name(model: str) -> str:
-    """A model's name as the name of a folder: `EleutherAI/gpt-j-6b` -> `EleutherAI--gpt-j-6b`.
-
-    A local folder keeps its last part and gets six letters of its whole path's hash, so that two
-    models in folders of the same name do not share results.
-    """
-    is_path = model.startswith((".", "/", "~")) or os.path.isabs(model)
-    if is_path:
-        whole = Path(model).expanduser().resolve()
-        return f"{_safe(whole.name)}-{hashlib.sha256(str(whole).encode()).hexdigest()[:6]}"
-    return _safe(model.replace("/", "--"))
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".") or "model"
+    """A model's name as the name of a folder: `EleutherAI/gpt-j-6b` -> `EleutherAI--gpt-j-6b`."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", model.strip("/").replace("/", "--"))
+    return safe.lstrip(".-") or "model"
 
 
 def environment() -> dict[str, Any]:
-    """Versions of everything that can change a number, and the commit of this checkout."""
-    versions = {}
+    """What a result was made with and on: versions, machine, and the commit of this checkout."""
+    machine = f"{platform.system()} {platform.machine()}"
+    return {"versions": versions(), "machine": machine, **git_state()}
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of every package here that can change a number."""
+    found = {"python": platform.python_version()}
     for package in _RECORDED_PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    machine = f"{platform.system()} {platform.machine()}"
-    return {
-        "python": platform.python_version(),
-        "machine": machine,
-        "versions": versions,
-        **git_state(),
-    }
+            found[package] = metadata.version(package)
+    return found
 
 
 def git_state() -> dict[str, Any]:

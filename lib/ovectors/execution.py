@@ -1,0 +1,169 @@
+"""Executing one chapter through papermill, and finding out whether it really ran to its end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from ovectors.errors import UserError
+from ovectors.notebooks import Chapter, default_parameters
+
+INJECTED_TAG = "injected-parameters"
+
+
+class ChapterFailed(Exception):
+    """A run that gave no result: the reason in one line, and the notebook as far as it came.
+
+    `by_user` means that the chapter itself refused its input (it raised a UserError).
+    """
+
+    def __init__(
+        self, reason: str, notebook: nbformat.NotebookNode | None = None, *, by_user: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.reason, self.notebook, self.by_user = reason, notebook, by_user
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """A notebook whose every cell ran without an error, and what that took (seconds, bytes)."""
+
+    notebook: nbformat.NotebookNode
+    started: datetime
+    seconds: float
+    peak_memory: int
+
+
+def execute(
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    *,
+    output: Path,
+    environment: Mapping[str, str],
+    title: str,
+) -> Execution:
+    """Execute a chapter in a kernel of its own, writing to `output` while it goes.
+
+    `environment` is added to the kernel's; `title` names the progress bar, which is shown on a
+    terminal. Raises ChapterFailed when a cell raised or did not run, or the kernel died.
+    """
+    from ovectors.kernel import private_kernel
+
+    started, began = datetime.now(UTC), time.monotonic()
+    with private_kernel(environment) as kernel:
+        notebook = _papermill(chapter, parameters, output=output, kernel=kernel, title=title)
+    seconds = time.monotonic() - began
+    _check_every_cell(notebook)
+    _tidy(notebook, chapter)
+    return Execution(
+        notebook=notebook, started=started, seconds=seconds, peak_memory=kernel.peak_memory
+    )
+
+
+def _papermill(
+    chapter: Chapter, parameters: Mapping[str, Any], *, output: Path, kernel: Any, title: str
+) -> nbformat.NotebookNode:
+    """The executed notebook; ChapterFailed when a cell raised or the kernel died."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    from ovectors.kernel import ENGINE
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        return papermill.execute_notebook(
+            chapter.path,
+            output,
+            parameters=_differing(chapter, parameters),
+            engine_name=ENGINE,
+            kernel=kernel,
+            kernel_name="python3",
+            language="python",
+            progress_bar=sys.stderr.isatty() and {"desc": title, "leave": False},
+        )
+    except papermill.PapermillExecutionError as error:
+        notebook = _without_banners(nbformat.read(output, as_version=4))
+        where = f" (in code cell {_number(notebook, _first_error(notebook))})"
+        said = " ".join(str(error.evalue).split())
+        by_user = error.ename == UserError.__name__
+        reason = said if by_user else f"{error.ename}: {said}" + where
+        raise ChapterFailed(reason, notebook, by_user=by_user) from None
+    except (DeadKernelError, RuntimeError) as error:
+        notebook = nbformat.read(output, as_version=4) if output.exists() else None
+        why = kernel.cause_of_death() if isinstance(error, DeadKernelError) else str(error)
+        where = f" in code cell {_number(notebook, _last_started(notebook))}" if notebook else ""
+        raise ChapterFailed(f"the kernel died{where}: {why}", notebook) from None
+
+
+def _differing(chapter: Chapter, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters to inject: the model, and what differs from the chapter's own defaults."""
+    defaults = default_parameters(chapter)
+    return {k: v for k, v in parameters.items() if k == "model" or v != defaults[k]}
+
+
+def _check_every_cell(notebook: nbformat.NotebookNode) -> None:
+    """ChapterFailed unless every code cell ran without an error.
+
+    Papermill takes `sys.exit(0)` in a cell for success, though the cells after it never ran.
+    """
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        errors = [out for out in cell.outputs if out.output_type == "error"]
+        if errors:
+            said = f"{errors[0].ename}: {errors[0].evalue}".rstrip(": ")
+            raise ChapterFailed(f"{said} (in code cell {_number(notebook, index)})", notebook)
+        if cell.source.strip() and cell.execution_count is None:
+            raise ChapterFailed(f"code cell {_number(notebook, index)} never ran", notebook)
+
+
+def _number(notebook: nbformat.NotebookNode, index: int) -> int:
+    """The number of a code cell in the chapter's source: from 1, injected parameters left out."""
+    cells = notebook.cells[: index + 1]
+    return sum(
+        cell.cell_type == "code" and INJECTED_TAG not in cell.metadata.get("tags", [])
+        for cell in cells
+    )
+
+
+def _first_error(notebook: nbformat.NotebookNode) -> int:
+    failed = [
+        index
+        for index, cell in enumerate(notebook.cells)
+        if any(out.output_type == "error" for out in cell.get("outputs", []))
+    ]
+    return failed[0] if failed else len(notebook.cells) - 1
+
+
+def _last_started(notebook: nbformat.NotebookNode) -> int:
+    started = [
+        index
+        for index, cell in enumerate(notebook.cells)
+        if cell.metadata.get("papermill", {}).get("start_time")
+    ]
+    return started[-1] if started else 0
+
+
+def _without_banners(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without papermill's own error cells: ours says the same in one place."""
+    from papermill.execute import remove_error_markers
+
+    return remove_error_markers(notebook)
+
+
+def _tidy(notebook: nbformat.NotebookNode, chapter: Chapter) -> None:
+    """Take temporary and machine paths out of the metadata, and fold the injected cell away."""
+    notebook.metadata.papermill.pop("output_path", None)
+    notebook.metadata.papermill["input_path"] = f"chapters/{chapter.path.name}"
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if INJECTED_TAG in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]

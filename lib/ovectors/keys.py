@@ -1,0 +1,175 @@
+"""The key of a run: a hash over everything that can change what a chapter finds."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ovectors import catalogue, notebooks, paths, results
+
+# What a local model folder holds beside its weights that changes what the model does.
+_MODEL_FILES = (
+    "config.json",
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+# models.toml is left out: the entry of the model that runs is part of its identity, and a new entry
+# changes nothing for the others.
+_DATA_SUFFIXES = (".csv", ".json", ".yaml", ".txt")
+
+
+def key_parts(
+    chapter: notebooks.Chapter, parameters: Mapping[str, Any], spec: catalogue.ModelSpec
+) -> dict[str, Any]:
+    """Everything the key is made of, part by part, so that it can be said which part changed.
+
+    chapter: the notebook's source; library: the modules it uses, directly or not; data: the
+    package's data files; model: which weights; parameters: all of them, defaults included;
+    versions: of Python and the packages that compute.
+    """
+    return {
+        "chapter": notebooks.source_hash(chapter.path),
+        "library": _hash_files(library_sources(notebooks.code_of(chapter.path))),
+        "data": _hash_files(_data_files()),
+        "model": model_identity(spec),
+        "parameters": {**results.plain(parameters), "model": spec.name},
+        "versions": results.versions(),
+        "device": device_class(str(parameters.get("device", "auto"))),
+    }
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """The SHA-256 of the parts, as hexadecimal digits."""
+    return text_hash(json.dumps(parts, sort_keys=True))
+
+
+def changed_parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The names of the parts in which two keys differ."""
+    return [name for name in {**new, **old} if old.get(name) != new.get(name)]
+
+
+def model_identity(spec: catalogue.ModelSpec) -> dict[str, Any]:
+    """Which weights a model means: hub id and commit, or the hash of a local folder's files.
+
+    A hub model that was never downloaded and has no pinned revision has the commit None.
+    """
+    identity = {"name": spec.name, "dtype": spec.dtype}
+    if spec.folder is None:
+        commit = _cached_commit(spec) or spec.revision
+        return {**identity, "hub_id": spec.hub_id, "commit": commit}
+    found = {path for pattern in _MODEL_FILES for path in spec.folder.glob(pattern)}
+    found.update(catalogue.weight_files(spec.folder))
+    files = sorted(path for path in found if path.is_file())
+    return {**identity, "files": {path.name: _remembered_hash(path) for path in files}}
+
+
+def _cached_commit(spec: catalogue.ModelSpec) -> str | None:
+    """The commit of the config in the local hub cache: it lies in `snapshots/<commit>/`."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(spec.hub_id, "config.json", revision=spec.revision)
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
+def device_class(device: str) -> str:
+    """`cpu`, `cuda` or `mps`: what a device means here, told without importing torch."""
+    if device != "auto":
+        return device.split(":")[0]
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return "cuda" if Path("/proc/driver/nvidia/version").exists() and not hidden else "cpu"
+
+
+def library_sources(code: Iterable[str]) -> list[Path]:
+    """The files of this package that the code imports, and those that these import, and so on.
+
+    Imports are read from the source, inside functions too, and nothing is run. Code that Python
+    cannot parse counts as using the whole package.
+    """
+    try:
+        waiting = [name for source in code for name in _imports(source, package="")]
+    except SyntaxError:
+        return sorted(paths.PACKAGE.rglob("*.py"))
+    known: set[Path] = set()
+    while waiting:
+        for path in _files_of(waiting.pop()):
+            if path not in known:
+                known.add(path)
+                inside = path.relative_to(paths.PACKAGE.parent).parent
+                waiting += _imports(path.read_text("utf-8"), package=".".join(inside.parts))
+    return sorted(known)
+
+
+def _imports(source: str, *, package: str) -> list[str]:
+    """Dotted names that the source imports; `from a import b` gives both `a` and `a.b`."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            above = parents[: len(parents) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.split(".")[0] == paths.PACKAGE.name]
+
+
+def _files_of(name: str) -> list[Path]:
+    """The files that importing a dotted name of this package runs: its packages' and its own."""
+    files, folder = [], paths.PACKAGE.parent
+    for part in name.split("."):
+        files += [folder / f"{part}.py", folder / part / "__init__.py"]
+        folder /= part
+    return [path for path in files if path.is_file()]
+
+
+def _data_files() -> list[Path]:
+    everything = paths.PACKAGE.rglob("*")
+    return sorted(path for path in everything if path.suffix in _DATA_SUFFIXES and path.is_file())
+
+
+def _hash_files(files: Iterable[Path]) -> str:
+    """One hash over names and contents; line ends of text do not count."""
+    digest = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes().replace(b"\r\n", b"\n")
+        name = path.relative_to(paths.PACKAGE).as_posix()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+@cache
+def _remembered_hash(path: Path) -> str:
+    """The hash of a file that may be tens of gigabytes, computed again only when the file changed.
+
+    Size and time of change vouch for it; what is remembered lies beside the runs and may be
+    deleted at any time.
+    """
+    state = path.stat()
+    mark = [state.st_size, state.st_mtime_ns]
+    if state.st_size < 1 << 26:
+        return results.sha256_of(path)
+    store = paths.RUNS / ".hashes.json"
+    try:
+        remembered = json.loads(store.read_text())
+    except (OSError, ValueError):
+        remembered = {}
+    name = str(path.resolve())
+    if remembered.get(name, [None])[0] != mark:
+        remembered[name] = [mark, results.sha256_of(path)]
+        store.parent.mkdir(parents=True, exist_ok=True)
+        results.write_json(store, remembered)
+    return remembered[name][1]
+
+
+def text_hash(text: str) -> str:
+    """The SHA-256 of a text, as hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
