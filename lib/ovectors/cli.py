@@ -205,7 +205,7 @@ def status() -> None:
 @click.option("--verbose", "-v", is_flag=True, help="Show what Sphinx says while it builds.")
 def book(verbose: bool) -> None:
     """Build the book from all runs that are whole and current; it opens without a network."""
-    from ovectors.pages import BookFailed, build_book
+    from ovectors.building import BookFailed, build_book
 
     try:
         index = build_book(report=_say, verbose=verbose)

@@ -1,0 +1,180 @@
+"""Assembling the book's pages: hand-written ones, and executed chapters of every model."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from ovectors import paths, runs
+from ovectors.errors import UserError
+from ovectors.labels import rename_labels
+from ovectors.notebooks import Chapter, find_chapters
+
+_RUN_ENTRY = re.compile(r"runs/([^/]+)/([^/]+)")
+# Written by hand, but no pages: what runs leave, and what editors leave.
+_NOT_COPIED = shutil.ignore_patterns("runs", ".*", "__pycache__")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One executed chapter as a page: where its run is, on which model, and the reference or not.
+
+    `model` is the model's name as it is shown, `place.model` the name of its folder.
+    """
+
+    place: runs.Place
+    model: str
+    is_reference: bool
+
+    @property
+    def document(self) -> str:
+        """The page's name in the table of contents."""
+        return f"runs/{self.place.model}/{self.place.chapter}"
+
+
+def read_yaml(name: str) -> dict[str, Any]:
+    """`_config.yml` or `_toc.yml` of the project; UserError when it is missing or broken."""
+    path = paths.ROOT / name
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is empty")
+    return content
+
+
+def reference_model(toc: Mapping[str, Any]) -> str:
+    """The model whose chapters the table of contents lists: `runs/<model>/...`."""
+    models = {match[1] for entry in _files(toc) if (match := _RUN_ENTRY.fullmatch(entry))}
+    if len(models) != 1:
+        named = ", ".join(sorted(models)) or "none"
+        raise UserError(f"_toc.yml must list chapters of one reference model; it lists {named}")
+    return models.pop()
+
+
+def collect_pages(toc: Mapping[str, Any], report: Callable[[str], None]) -> tuple[Page, ...]:
+    """The runs that the book can show: whole, and made from the chapters and library of now.
+
+    The reference model's come first, then model by model, each in the order of the table of
+    contents. What is left out is reported with its reason. UserError when the reference model has
+    no page at all.
+    """
+    reference = reference_model(toc)
+    chapters = {chapter.name: chapter for chapter in find_chapters()}
+    listed = [m[2] for entry in _files(toc) if (m := _RUN_ENTRY.fullmatch(entry))]
+    for name in chapters:
+        if name not in listed:
+            report(f"left out: chapters/{name}.ipynb, which _toc.yml does not list")
+    others = [model for model in runs.models_with_runs() if model != reference]
+    pages = []
+    for model in (reference, *others):
+        for name in listed:
+            if name in chapters:
+                pages += _page_of(model, chapters[name], reference, report)
+    if not any(page.is_reference for page in pages):
+        raise UserError(
+            f"no chapter has a whole and current run on {reference}: `ovectors run` makes one, "
+            "`ovectors status` shows what is there"
+        )
+    return tuple(pages)
+
+
+def _page_of(
+    model: str, chapter: Chapter, reference: str, report: Callable[[str], None]
+) -> list[Page]:
+    place = runs.Place(model=model, chapter=chapter.name)
+    state = runs.recorded_state(place, chapter)
+    if not state.shown or state.sidecar is None:
+        if state.kind != "missing" or model == reference:
+            report(f"left out: {chapter.name} on {model}, {state.kind} ({state.reason})")
+        return []
+    return [Page(place=place, model=state.sidecar.model, is_reference=model == reference)]
+
+
+def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> None:
+    """Write the source of the book to a new folder: pages, `_config.yml` and `_toc.yml`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(paths.BOOK, folder, ignore=_NOT_COPIED)
+    reference = {page.place.chapter: page for page in pages if page.is_reference}
+    for page in pages:
+        target = folder / f"{page.document}.ipynb"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        notebook = nbformat.read(page.place.notebook, as_version=4)
+        if not page.is_reference:
+            make_distinct(notebook, page, reference.get(page.place.chapter))
+        nbformat.write(notebook, target)
+        shutil.copytree(page.place.results, target.with_suffix(""))
+    _write_yaml(folder / "_toc.yml", book_toc(toc, pages))
+    _write_yaml(folder / "_config.yml", book_config())
+
+
+def make_distinct(notebook: nbformat.NotebookNode, page: Page, reference: Page | None) -> None:
+    """Let a page say which model it is of, and share no label with the reference model's page."""
+    rename_labels(notebook, f"-{page.place.model.lower()}")
+    first = next((c for c in notebook.cells if c.cell_type == "markdown"), None)
+    if first is None:
+        return
+    first.source = re.sub(r"\A\s*# .+", rf"\g<0> on {page.model}", first.source, count=1)
+    said = f"This is the chapter as it comes out on **{page.model}**."
+    if reference is not None:
+        there = f"the same chapter on {reference.model} </{reference.document}>"
+        said += f" The sentences that it shares with {{doc}}`{there}` were written for that model."
+    note = f":::{{note}}\n{said}\n:::"
+    lines = first.source.split("\n", 1)
+    first.source = "\n\n".join([lines[0], note, *lines[1:]])
+
+
+def book_toc(toc: Mapping[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
+    """The table of contents to build from: entries without a page dropped, other models added.
+
+    Every other model has a part of its own, after the parts that list the reference model's
+    chapters; a part that is left empty goes.
+    """
+    known = {page.document for page in pages}
+    parts, after = [], 0
+    for part in toc.get("parts", []):
+        entries = part.get("chapters", [])
+        runs_listed = [one for one in entries if _RUN_ENTRY.fullmatch(one["file"])]
+        kept = [one for one in entries if one not in runs_listed or one["file"] in known]
+        if kept:
+            parts.append({**part, "chapters": kept})
+        if runs_listed:
+            after = len(parts)
+    for folder in dict.fromkeys(p.place.model for p in pages if not p.is_reference):
+        mine = [page for page in pages if page.place.model == folder]
+        chapters = [{"file": page.document} for page in mine]
+        caption = f"The same chapters on {mine[0].model}"
+        parts.insert(after, {"caption": caption, "chapters": chapters})
+        after += 1
+    return {**toc, "parts": parts}
+
+
+def book_config() -> dict[str, Any]:
+    """`_config.yml`, with the repository that a GitHub workflow runs in, where it runs in one."""
+    config = read_yaml("_config.yml")
+    server, name = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+    if server and name:
+        config["repository"] = {**config.get("repository", {}), "url": f"{server}/{name}"}
+    return config
+
+
+def _files(toc: Mapping[str, Any]) -> Iterable[str]:
+    """Every `file:` entry of the parts of a table of contents."""
+    for part in toc.get("parts", []):
+        for entry in part.get("chapters", []):
+            yield entry["file"]
+
+
+def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), "utf-8")
