@@ -1,0 +1,142 @@
+"""Early decoding: what a state of the stream would answer, as tokens and (reciprocal) ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ovectors.errors import UserError
+from ovectors.forward import BUDGET_BYTES, execution_device
+
+if TYPE_CHECKING:
+    from ovectors.models import LanguageModel
+
+
+class Lens(Protocol):
+    """States of the stream to logits. A learned lens makes one such object for each layer."""
+
+    vocab_size: int
+
+    def __call__(self, states: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocabulary"]: ...
+
+
+class LogitLens:
+    """The paper's lens (section 2): the model's own final norm and head on any state.
+
+    The modules themselves are called, so a head's bias counts and each state is normalised by its
+    own statistics; no weight is folded or centred. They run in the model's dtype. Logits come back
+    in float32 (float64 for a model in float64), on the head's device, and rows of a padded
+    vocabulary, which stand for no token, are minus infinity.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.vocab_size = model.vocab_size
+        self.dtype = model.dtype
+        self.norm = model.architecture.final_norm_of(model.model)
+        self.head = model.architecture.head_of(model.model)
+        self.unused = unused_rows(model)
+
+    @torch.no_grad()
+    def __call__(self, states: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocabulary"]:
+        """Logits of all states at once: for many of them use the functions below, which chunk."""
+        normed = self.norm(states.to(execution_device(self.norm), self.dtype))
+        logits = self.head(normed.to(execution_device(self.head)))
+        logits = logits.to(torch.promote_types(self.dtype, torch.float32))
+        return logits.masked_fill(self.unused.to(logits.device), -torch.inf)
+
+
+def unused_rows(model: LanguageModel) -> Bool[Tensor, " vocabulary"]:
+    """Which rows of the head belong to no token (GPT-J has 50,400 rows, Pythia 50,304)."""
+    named = torch.tensor(sorted(set(model.tokenizer.get_vocab().values())))
+    unused = torch.ones(model.vocab_size, dtype=torch.bool)
+    unused[named[named < model.vocab_size]] = False
+    return unused
+
+
+def ranks(
+    lens: Lens,
+    states: Float[Tensor, "... d_model"],
+    token_ids: Int[Tensor, " ..."],
+    *,
+    budget_bytes: int = BUDGET_BYTES,
+) -> Float[Tensor, " ..."]:
+    """The rank of one token in the early decoding of each state, 1 = top.
+
+    `token_ids` is broadcast against the states' leading axes: `[prompt]` ids go with
+    `[layer, prompt, d_model]` states. Ranks are counted on float32 logits, nothing is sorted:
+    1 + (how many are larger) + half of (how many others are equal), so that ties, which are common
+    in half precision, get their middle rank. UserError where a logit is not a number.
+    """
+    wanted = torch.as_tensor(token_ids).cpu().expand(states.shape[:-1]).reshape(-1)
+    if wanted.numel() and not 0 <= int(wanted.min()) <= int(wanted.max()) < lens.vocab_size:
+        raise ValueError(f"token ids run from 0 to {lens.vocab_size - 1}")
+    counted = []
+    for start, logits in _chunked(lens, states, budget_bytes):
+        tokens = wanted[start : start + len(logits), None].to(logits.device)
+        own = logits.gather(1, tokens)
+        larger = (logits > own).sum(dim=1)
+        equal = (logits == own).sum(dim=1)
+        counted.append((1 + larger + (equal - 1) / 2).to("cpu", torch.float32))
+    return _joined(counted, states.shape[:-1], torch.float32)
+
+
+def reciprocal_ranks(
+    lens: Lens,
+    states: Float[Tensor, "... d_model"],
+    token_ids: Int[Tensor, " ..."],
+    *,
+    budget_bytes: int = BUDGET_BYTES,
+) -> Float[Tensor, " ..."]:
+    """1 / `ranks` (the paper's measure, section 3): 1 = top."""
+    return 1 / ranks(lens, states, token_ids, budget_bytes=budget_bytes)
+
+
+def top_tokens(
+    lens: Lens,
+    states: Float[Tensor, "... d_model"],
+    *,
+    k: int,
+    budget_bytes: int = BUDGET_BYTES,
+) -> Int[Tensor, "... k"]:
+    """The ids of the `k` tokens on top of the early decoding of each state, best first."""
+    if not 1 <= k <= lens.vocab_size:
+        raise ValueError(f"k is between 1 and the vocabulary's {lens.vocab_size}, not {k}")
+    best = [
+        logits.topk(k, dim=1).indices.cpu() for _, logits in _chunked(lens, states, budget_bytes)
+    ]
+    return _joined(best, (*states.shape[:-1], k), torch.long)
+
+
+def _chunked(
+    lens: Lens, states: Float[Tensor, "... d_model"], budget_bytes: int
+) -> Iterator[tuple[int, Float[Tensor, "row vocabulary"]]]:
+    """Logits of a few states at a time, with the number of the first.
+
+    A row of the vocabulary is held four times: as the head gives it, in float32, masked, and as the
+    result of a comparison or of top-k.
+    """
+    flat = states.reshape(-1, states.shape[-1])
+    rows = max(1, budget_bytes // (4 * 4 * lens.vocab_size))
+    for start in range(0, len(flat), rows):
+        logits = lens(flat[start : start + rows])
+        if bool(logits.isnan().any()):
+            raise UserError(
+                "a logit is not a number: the model overflows in this dtype, "
+                "run it in bfloat16 or float32"
+            )
+        yield start, logits
+
+
+def _joined(pieces: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return (torch.cat(pieces) if pieces else torch.empty(0, dtype=dtype)).reshape(shape)
+
+
+def token_texts(model: LanguageModel, token_ids: Int[Tensor, "... k"]) -> list:
+    """The text of each token, nested as the ids are; leading spaces kept."""
+    if token_ids.ndim > 1:
+        return [token_texts(model, row) for row in token_ids]
+    return [model.tokenizer.decode([int(token)]) for token in token_ids]

@@ -1,0 +1,118 @@
+"""Adapters: the right modules for every family, and a clear refusal of everything else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from transformers import BloomConfig, Gemma2Config, GPT2Config, OPTConfig
+
+from ovectors.architectures import FAMILIES, architecture_for, module_at
+from ovectors.errors import UserError
+from tiny_models import CASES, PARALLEL, SEQUENTIAL, tiny, tiny_config
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_path_leads_to_a_module(case: str) -> None:
+    model = tiny(case)
+    wiring = model.architecture
+    assert wiring.family == case.split("-")[0]
+    assert len(model.layers) == model.n_layers
+    for layer in model.layers:
+        assert isinstance(wiring.ffn_of(layer), nn.Module)
+        assert wiring.contribution_of(layer, "attention") is wiring.attention_of(layer)
+        assert wiring.contribution_of(layer, "ffn") is wiring.ffn_of(layer)
+        assert wiring.ffn_of(layer) is not wiring.attention_of(layer)
+    assert wiring.head_of(model.model) is model.model.get_output_embeddings()
+
+
+def test_the_mid_residual_depends_on_the_config_not_on_the_class() -> None:
+    parallel, sequential = (
+        architecture_for(tiny_config(case)) for case in ("gpt_neox", "gpt_neox-sequential")
+    )
+    assert parallel.family == sequential.family
+    assert parallel.mid is None
+    assert sequential.mid == "post_attention_layernorm"
+
+
+@pytest.mark.parametrize("case", PARALLEL)
+def test_a_parallel_block_has_no_mid_residual(case: str) -> None:
+    model = tiny(case)
+    with pytest.raises(UserError, match="in parallel here, so it has no mid residual"):
+        model.architecture.mid_of(model.layers[0])
+
+
+@pytest.mark.parametrize("case", SEQUENTIAL)
+def test_a_sequential_block_has_one(case: str) -> None:
+    model = tiny(case)
+    assert isinstance(model.architecture.mid_of(model.layers[0]), nn.Module)
+
+
+@pytest.mark.parametrize("config", [OPTConfig(), Gemma2Config()])
+def test_other_architectures_are_refused_by_name(config) -> None:
+    with pytest.raises(UserError) as caught:
+        architecture_for(config)
+    message = str(caught.value)
+    assert repr(config.model_type) in message
+    assert all(family in message for family in FAMILIES)
+    assert "\n" not in message
+
+
+def test_bloom_that_bypasses_its_modules_is_refused() -> None:
+    with pytest.raises(UserError, match="slow_but_exact"):
+        architecture_for(BloomConfig(slow_but_exact=True, pretraining_tp=2))
+    # Either setting alone takes the ordinary way through the modules.
+    assert architecture_for(BloomConfig(slow_but_exact=True, pretraining_tp=1)).ffn
+    assert architecture_for(BloomConfig(slow_but_exact=False, pretraining_tp=4)).ffn
+
+
+def test_bloom_with_its_residual_after_the_norm_is_refused() -> None:
+    with pytest.raises(UserError, match="apply_residual_connection_post_layernorm"):
+        architecture_for(BloomConfig(apply_residual_connection_post_layernorm=True))
+
+
+def test_bloom_adds_the_residual_inside_mlp() -> None:
+    """Why its adapter names the last matrix: `mlp` gives the whole state, not the contribution."""
+    model = tiny("bloom")
+    block = model.layers[0]
+    normed, residual = torch.randn(2, 1, 4, model.d_model).unbind()
+    contribution = []
+    handle = model.architecture.ffn_of(block).register_forward_hook(
+        lambda _module, _args, output: contribution.append(output)
+    )
+    whole = block.mlp(normed, residual)
+    handle.remove()
+    assert torch.allclose(whole, contribution[0] + residual)
+    assert not torch.allclose(whole, contribution[0], atol=0.1)
+
+
+def test_quantised_weights_are_refused() -> None:
+    config = GPT2Config()
+    config.quantization_config = {"quant_method": "gptq"}
+    with pytest.raises(UserError, match="quantised"):
+        architecture_for(config)
+
+
+@pytest.mark.parametrize("setting", ["final_logit_softcapping", "logits_scaling"])
+def test_a_fork_that_changes_logits_after_the_head_is_refused(setting: str) -> None:
+    config = GPT2Config()
+    setattr(config, setting, 30.0)
+    with pytest.raises(UserError, match=setting):
+        architecture_for(config)
+
+
+def test_a_head_that_an_older_version_calls_otherwise_is_found() -> None:
+    older = nn.Module()
+    older.embed_out = nn.Linear(2, 3)
+    assert architecture_for(tiny_config("gpt_neox")).head_of(older) is older.embed_out
+
+
+def test_wiring_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match=r"GPT2Block has no module 'mlp.nothing'"):
+        module_at(tiny("gpt2").layers[0], "mlp.nothing")
+
+
+def test_an_unknown_contribution_is_refused() -> None:
+    model = tiny("gpt2")
+    with pytest.raises(UserError, match="'ffn' or 'attention', not 'mlp'"):
+        model.architecture.contribution_of(model.layers[0], "mlp")
