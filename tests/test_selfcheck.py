@@ -25,6 +25,7 @@ def test_every_family_passes_in_every_dtype(case: str, dtype: torch.dtype) -> No
     model = tiny(case, dtype=dtype)
     report = self_check(model)
     assert report.passed
+    assert report.complaint == ""
     assert report.dtype == str(dtype).removeprefix("torch.")
     mid = [MID] if case in SEQUENTIAL else []
     assert [row.invariant for row in report.rows] == [SUM, *mid, LOGITS, ITSELF, NOISE, REACHED]

@@ -71,6 +71,22 @@ class CheckReport:
         """Whether every invariant holds."""
         return all(row.passed for row in self.rows)
 
+    @property
+    def complaint(self) -> str:
+        """One line on the first invariant that does not hold; empty where all do."""
+        row = next((row for row in self.rows if not row.passed), None)
+        if row is None:
+            return ""
+        if math.isnan(row.gap):
+            return (
+                f"{self.model} is refused: layer {row.layer} is not a number in {self.dtype}: "
+                "take bfloat16 or float32, or get its weights again"
+            )
+        return (
+            f"{self.model} is refused: at layer {row.layer} it does not hold that {row.invariant} "
+            f"(gap {row.gap:.2g}, tolerance {row.tolerance:.2g}), so its numbers would be wrong"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Pass:
@@ -111,7 +127,7 @@ def self_check(model: LanguageModel, *, strict: bool = True) -> CheckReport:
         layers={name: tuple(gaps) for name, gaps in found.items()},
     )
     if strict and not report.passed:
-        raise UserError(_complaint(report))
+        raise UserError(report.complaint)
     return report
 
 
@@ -237,17 +253,4 @@ def _row(invariant: str, gaps: list[tuple[float, float]], n_layers: int) -> Chec
         gap=gap,
         tolerance=tolerance,
         passed=gap > tolerance if invariant == REACHED else gap <= tolerance,
-    )
-
-
-def _complaint(report: CheckReport) -> str:
-    row = next(row for row in report.rows if not row.passed)
-    if math.isnan(row.gap):
-        return (
-            f"{report.model} is refused: layer {row.layer} is not a number in {report.dtype}: "
-            "take bfloat16 or float32, or get its weights again"
-        )
-    return (
-        f"{report.model} is refused: at layer {row.layer} it does not hold that {row.invariant} "
-        f"(gap {row.gap:.2g}, tolerance {row.tolerance:.2g}), so nothing measured would be right"
     )
