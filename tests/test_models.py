@@ -128,6 +128,7 @@ class Evil:
         return os.mkdir, (os.environ["OVECTORS_TEST_TRAP"],)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_pickle_that_would_run_code_is_refused(folder: Path, tmp_path, monkeypatch) -> None:
     trap = tmp_path / "trap"
     monkeypatch.setenv("OVECTORS_TEST_TRAP", str(trap))

@@ -57,7 +57,7 @@ def test_every_part_equals_the_hand_written_pass(case: str, dtype: torch.dtype) 
 def test_batched_equals_one_by_one(case: str) -> None:
     """In float64, where padding and kernels of other shapes leave nothing but the last digits.
 
-    (Some families compute norms and rotations in float32 whatever they are asked for: so 1e-6.)
+    (Some families compute norms and rotations in float32 whatever they are asked for: so 5e-6.)
     """
     model = tiny(case, dtype=torch.float64)
     together = record(model, PROMPTS, parts=parts_of(case))
@@ -65,7 +65,7 @@ def test_batched_equals_one_by_one(case: str) -> None:
         alone = record(model, [ids], parts=parts_of(case))
         for part in parts_of(case):
             torch.testing.assert_close(
-                together[part][:, row], alone[part][:, 0], rtol=1e-6, atol=1e-6
+                together[part][:, row], alone[part][:, 0], rtol=5e-6, atol=5e-6
             )
 
 
@@ -141,7 +141,7 @@ def test_a_small_budget_gives_the_same_in_more_passes(case: str, monkeypatch) ->
     tight = record(model, prompts, parts=["after"], budget_bytes=budget)["after"]
     assert len(passes) - few > few
     assert max(passes[few:]) <= 3 * 3  # short prompts are smaller, so more of them fit
-    torch.testing.assert_close(tight, roomy, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(tight, roomy, rtol=5e-6, atol=5e-6)
 
 
 def test_batches_hold_like_lengths_padded_on_the_right() -> None:
