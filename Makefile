@@ -7,10 +7,11 @@ MODELS ?= mini-2m
 PYTHON ?=
 
 BIN := $(VENV)/bin
-# The stamp carries a checksum of what is installed, and is written last: a .venv made from another
-# lock, or one whose making was interrupted, has no such stamp and is made again from nothing.
-SUM   := $(shell cat requirements.lock pyproject.toml | cksum | tr -c '0-9\n' '-')
-STAMP := $(VENV)/.installed-$(SUM)
+# Stamps carry a checksum of what was installed and are written last: a .venv made from another lock,
+# or one whose making was interrupted, has no such stamp and is made again from nothing.
+sum    = $(shell cksum < $(1) | tr -c '0-9\n' '-')
+LOCKED := $(VENV)/.locked-$(call sum,requirements.lock)
+READY  := $(VENV)/.ready-$(call sum,pyproject.toml)
 
 .PHONY: help book test clean
 .DEFAULT_GOAL := help
@@ -22,17 +23,22 @@ help:
 	@echo
 	@echo "Settings: MODELS=\"mini-2m gpt2\"   PYTHON=/path/to/python3.12   VENV=.venv"
 
-book: $(STAMP)
+book: $(READY)
 	$(BIN)/ovectors run $(foreach model,$(MODELS),--model $(model))
 	$(BIN)/ovectors book
 
-test: $(STAMP)
+test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
 clean:
 	rm -rf _build book/runs .pytest_cache .ruff_cache .hypothesis
 
-$(STAMP):
+$(READY): $(LOCKED)
+	@$(BIN)/python -m pip --disable-pip-version-check --no-input \
+	  install --quiet --no-build-isolation --no-deps -e .
+	@rm -f $(VENV)/.ready-* && touch $@
+
+$(LOCKED):
 	@set -eu; \
 	suits='import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; \
 	found=; \
@@ -41,17 +47,16 @@ $(STAMP):
 	done; \
 	if [ -z "$$found" ]; then \
 	  echo "make: no suitable Python$(if $(PYTHON), in PYTHON=$(PYTHON)): 3.11, 3.12 or 3.13 with its venv module is needed" >&2; \
-	  echo "make: install one (Debian and Ubuntu: python3 and python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
+	  echo "make: install one (Debian, Ubuntu: python3 and python3-venv) or name it: make PYTHON=/path/to/python3.12" >&2; \
 	  exit 2; \
 	fi; \
-	if [ -e "$(VENV)" ] && [ ! -f "$(VENV)/pyvenv.cfg" ]; then \
-	  echo "make: $(VENV) is there but is no virtual environment; it is left alone: name another with VENV=" >&2; \
+	if [ "$(VENV)" != .venv ] && [ -e "$(VENV)" ] && [ ! -f "$(VENV)/pyvenv.cfg" ]; then \
+	  echo "make: $(VENV) is there and is no virtual environment; it is left alone: name another with VENV=" >&2; \
 	  exit 2; \
 	fi; \
 	echo "Making $(VENV) from requirements.lock with $$("$$found" --version)"; \
 	"$$found" -m venv --clear "$(VENV)"; \
 	pip="$(BIN)/python -m pip --disable-pip-version-check --no-input"; \
-	$$pip install --quiet -r requirements.lock; \
-	$$pip install --quiet --no-build-isolation --no-deps -e .; \
+	$$pip install --quiet --progress-bar off -r requirements.lock; \
 	$$pip check; \
 	touch "$@"

@@ -72,8 +72,8 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
-def enter(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make the project the one that the library works in, and let no model be opened."""
+def enter(project: Path, monkeypatch: pytest.MonkeyPatch, *, check_models: bool = False) -> Path:
+    """Make the project the one that the library works in; models are not opened unless checked."""
     for name, inside in {
         "ROOT": ".",
         "CHAPTERS": "chapters",
@@ -83,7 +83,8 @@ def enter(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "BUILD": "_build",
     }.items():
         monkeypatch.setattr(paths, name, (project / inside).resolve())
-    monkeypatch.setattr(batch, "check_model", lambda job: None)
+    if not check_models:
+        monkeypatch.setattr(batch, "check_model", lambda job: None)
     monkeypatch.chdir(project)
     return project
 

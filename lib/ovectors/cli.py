@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 DEFAULT_MODEL = "mini-2m"
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 class CommandFailed(Exception):
@@ -33,27 +35,52 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP: cleaned up after like Ctrl-C."""
 
 
+_signals: list[int] = []
+
+
+def _on_signal(number: int, frame: Any) -> NoReturn:
+    _signals.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+
+
+@contextlib.contextmanager
+def _signals_end_the_command() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP raise in this block, and be remembered (see `_say`)."""
+    _signals.clear()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()
+    before = {number: signal.signal(number, _on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0: done; 1: a chapter or the book failed; 2: bad input; 130: Ctrl-C (143: terminated). Bad
     input and Ctrl-C give one line on stderr, and never a traceback.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminate)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        commands.main(arguments, prog_name="ovectors", standalone_mode=False)
+        # Not commands.main(): it writes a line of its own when it is interrupted.
+        with _signals_end_the_command(), commands.make_context("ovectors", words) as context:
+            commands.invoke(context)
+    except click.exceptions.Exit as error:  # --help, --version
+        return error.exit_code
     except CommandFailed as error:
         return error.code
     except UserError as error:
         return _complain(str(error), BAD_INPUT)
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "ovectors"
-        return _complain(f"{error.format_message()} (see {command} --help)", BAD_INPUT)
     except click.ClickException as error:
-        return _complain(error.format_message(), BAD_INPUT)
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context else ""
+        return _complain(error.format_message() + hint, BAD_INPUT)
     except _Terminated:
-        return _complain("terminated; nothing half-done was kept", 143)
+        return _complain("terminated; nothing half-done was kept", TERMINATED)
     except (KeyboardInterrupt, click.Abort):
         said = "interrupted; nothing half-done was kept, and the same command goes on from here"
         return _complain(said, INTERRUPTED)
@@ -65,11 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _terminate(number: int, frame: Any) -> NoReturn:
-    raise _Terminated
-
-
 def _complain(message: str, code: int) -> int:
+    if code >= INTERRUPTED and sys.stderr.isatty():
+        print(file=sys.stderr)  # leave the terminal's ^C a line of its own
     print(f"ovectors: {' '.join(message.split())}", file=sys.stderr)
     return code
 
@@ -241,6 +266,12 @@ def evaluate(names: tuple[str, ...], output: Path | None) -> None:
 
 
 def _say(line: str) -> None:
+    """Print a line at once; between two steps of the work, so an interrupt that was lost counts.
+
+    Some libraries swallow every exception while they are imported, Ctrl-C's too.
+    """
+    if _signals:
+        raise KeyboardInterrupt if _signals[-1] == signal.SIGINT else _Terminated
     click.echo(line)
     sys.stdout.flush()
 

@@ -73,9 +73,9 @@ def collect_pages(toc: Mapping[str, Any], report: Callable[[str], None]) -> tupl
     reference = reference_model(toc)
     chapters = {chapter.name: chapter for chapter in find_chapters()}
     listed = [m[2] for entry in _files(toc) if (m := _RUN_ENTRY.fullmatch(entry))]
-    for name in chapters:
-        if name not in listed:
-            report(f"left out: chapters/{name}.ipynb, which _toc.yml does not list")
+    for name in sorted({*chapters} ^ {*listed}):
+        lacks = "chapters/ does not hold" if name in listed else "_toc.yml does not list"
+        report(f"left out: {name}, which {lacks}")
     others = [model for model in runs.models_with_runs() if model != reference]
     pages = []
     for model in (reference, *others):
