@@ -97,8 +97,8 @@ def test_what_is_no_result_is_refused(tmp_path):
     run = start(tmp_path)
     with pytest.raises(ValueError, match="saved nothing"):
         run.finish()
-    with pytest.raises(ValueError, match="is empty"):
-        run.save("empty", FRAME[:0], about="")
+    with pytest.raises(ValueError, match="has no columns"):
+        run.save("empty", pd.DataFrame(), about="")
     with pytest.raises(ValueError, match="reset_index"):
         run.save("grouped", FRAME.set_index("task"), about="")
     with pytest.raises(ValueError, match="not 'Two Words'"):
@@ -109,6 +109,13 @@ def test_what_is_no_result_is_refused(tmp_path):
     with pytest.raises(ValueError, match="already saved"):
         run.save("numbers", FRAME, about="")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["numbers.json"]
+
+
+def test_that_no_item_qualified_is_a_result(tmp_path):
+    run = start(tmp_path)
+    run.save("ranks", FRAME[:0], about="")
+    assert run.finish().file("ranks").rows == 0
+    assert [*results.load_table(tmp_path, "ranks").columns] == [*FRAME.columns]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

@@ -101,12 +101,13 @@ class ChapterRun:
     def save(self, name: str, frame: pd.DataFrame, *, about: str) -> Path:
         """Write a tidy table as `<name>.parquet`; returns its path.
 
-        Raises ValueError for an empty table or one with an index of its own: a tidy table keeps
-        everything in named columns (`frame.reset_index()`).
+        Raises ValueError for a table without columns or with an index of its own: a tidy table
+        keeps everything in named columns (`frame.reset_index()`). It may have no rows: that no item
+        qualified is a result.
         """
         self._check_new(name)
-        if frame.empty:
-            raise ValueError(f"the table {name!r} is empty")
+        if not len(frame.columns):
+            raise ValueError(f"the table {name!r} has no columns")
         if list(frame.index) != list(range(len(frame))):
             raise ValueError(f"the table {name!r} has an index of its own: reset_index() first")
         path = self.folder / f"{name}.parquet"
