@@ -78,10 +78,14 @@ def test_what_is_shipped_loads_by_the_ordinary_road(tmp_path, tokenizer):
     assert model.config.vocab_size == len(loaded)
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path, monkeypatch):
     loop.train("tiny", output=tmp_path, device="cpu")
     with pytest.raises(UserError, match="made with other settings"):
         loop.train("tiny", output=tmp_path, device="cpu", steps=20)
+    monkeypatch.setattr(loop, "data_hashes", lambda: {"past_tense.csv": "another"})
+    with pytest.raises(UserError, match="other relation data"):
+        loop.train("tiny", output=tmp_path, device="cpu")
+    loop.train("tiny", output=tmp_path, device="cpu", resume=False)
 
 
 @pytest.mark.parametrize(

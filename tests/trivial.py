@@ -25,7 +25,9 @@ from ovectors import results
 run = results.ChapterRun(chapter="{name}", model=model, parameters={{"n_items": n_items}})
 with open(pathlib.Path(os.environ["OVECTORS_ROOT"]) / "executions", "a") as file:
     print("{name}", n_items, file=file)
-run.save_json("numbers", {{"n_items": n_items, "seed": seed}}, about="what it was run with")
+found = f"- It ran with {{n_items}} items."
+numbers = {{"n_items": n_items, "seed": seed, "findings": found}}
+run.save_json("numbers", numbers, about="what it was run with")
 """
 
 

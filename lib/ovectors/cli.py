@@ -248,10 +248,19 @@ def book(verbose: bool) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="Default: models/NAME.")
 @click.option("--steps", type=click.IntRange(min=1), help="In place of the recipe's.")
 def train(name: str, **settings: Any) -> None:
-    """Train the miniature model NAME from scratch, or on from its last checkpoint."""
+    """Train the miniature model NAME from scratch, or on from its last checkpoint.
+
+    Then measure it and write its model card.
+    """
+    from ovectors.training.card import write_card
+    from ovectors.training.evaluate import evaluate as evaluate_models
     from ovectors.training.train import train as train_model
 
-    _say(f"The model is in {train_model(name, **settings)}")
+    folder = train_model(name, **settings)
+    table, text = evaluate_models([str(folder)], output=folder / "evaluation.json")
+    write_card(folder, table)
+    click.echo(text)
+    _say(f"The model and its card are in {folder}")
 
 
 @commands.command()

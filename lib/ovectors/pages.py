@@ -17,8 +17,10 @@ from ovectors import paths, runs
 from ovectors.errors import UserError
 from ovectors.labels import rename_labels
 from ovectors.notebooks import Chapter, find_chapters
+from ovectors.results import load_json, read_manifest
 
 _RUN_ENTRY = re.compile(r"runs/([^/]+)/([^/]+)")
+FINDINGS = "findings.md"  # made by `assemble`; the front page includes it
 # Written by hand, but no pages: what runs leave, and what editors leave.
 _NOT_COPIED = shutil.ignore_patterns("runs", ".*", "__pycache__")
 
@@ -115,8 +117,24 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
             make_distinct(notebook, page, reference.get(page.place.chapter))
         nbformat.write(notebook, target)
         shutil.copytree(page.place.results, target.with_suffix(""))
+    (folder / FINDINGS).write_text(findings(pages), "utf-8")
     _write_yaml(folder / "_toc.yml", book_toc(toc, pages))
     _write_yaml(folder / "_config.yml", book_config())
+
+
+def findings(pages: Sequence[Page]) -> str:
+    """What each chapter found on the reference model, in its own words, for the front page.
+
+    A chapter that wants to be quoted saves JSON called `numbers` with Markdown under `findings`.
+    """
+    quoted = []
+    for page in pages:
+        saved = read_manifest(page.place.results).files if page.is_reference else []
+        if any(file.name == "numbers" for file in saved):
+            said = load_json(page.place.results, "numbers").get("findings")
+            if said:
+                quoted.append(f"{{doc}}`/{page.document}`, on `{page.model}`:\n\n{said}\n")
+    return "\n".join(quoted) or "No chapter has been run yet.\n"
 
 
 def make_distinct(notebook: nbformat.NotebookNode, page: Page, reference: Page | None) -> None:

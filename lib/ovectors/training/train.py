@@ -152,6 +152,11 @@ def save_model(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, folde
     tokenizer.save_pretrained(folder)
 
 
+def data_hashes() -> dict[str, str]:
+    """SHA-256 of every data file that the corpus is made from."""
+    return {path.name: sha256_of(path) for path in sorted(DATA.glob("*.csv"))}
+
+
 def training_record(
     recipe: Recipe, model: GPT2LMHeadModel, *, seconds: float, device: str, dtype: str
 ) -> dict[str, Any]:
@@ -165,7 +170,7 @@ def training_record(
         "device": device,
         "dtype": dtype,
         "threads": torch.get_num_threads(),
-        "data": {path.name: sha256_of(path) for path in sorted(DATA.glob("*.csv"))},
+        "data": data_hashes(),
         "environment": environment(),
     }
 
@@ -225,6 +230,7 @@ def _save_checkpoint(
 ) -> None:
     state = {
         "recipe": asdict(recipe),
+        "data": data_hashes(),
         "step": step,
         "seconds": seconds,
         "model": model.state_dict(),
@@ -244,9 +250,10 @@ def _resume(
         (folder / LOG).unlink(missing_ok=True)
         return 0, 0.0
     state = torch.load(path, weights_only=True, map_location="cpu")
-    if state["recipe"] != asdict(recipe):
+    if (state["recipe"], state["data"]) != (asdict(recipe), data_hashes()):
         raise UserError(
-            f"{path} was made with other settings: delete it, or give another --output folder"
+            f"{path} was made with other settings or other relation data: "
+            "start anew with --no-resume, or give another --output folder"
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
