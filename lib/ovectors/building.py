@@ -44,7 +44,7 @@ def build_book(*, report: Callable[[str], None] = print, verbose: bool = False) 
             report("Nothing has changed: the book is as it was built")
             return html / "index.html"
         models = ", ".join(dict.fromkeys(page.model for page in pages))
-        report(f"Building the book: {len(pages)} chapter pages, on {models}")
+        report(f"Building the book from {len(pages)} run{'s' * (len(pages) > 1)}, on {models}")
         shutil.rmtree(work, ignore_errors=True)
         _sphinx(source, work, paths.BUILD / "book.log", verbose=verbose)
         new = work / "_build" / "html"
