@@ -28,8 +28,8 @@ def curves(relations=("world_capitals", "past_tense")):
 def test_every_panel_draws_its_own_means():
     axes = figures.reciprocal_rank_panels(curves()).axes
     assert [axis.get_title() for axis in axes] == [
-        "World capitals\n(n = 7)",
-        "Past tense\n(n = 7)",
+        "World capitals (n = 7)",
+        "Past tense (n = 7)",
     ]
     lines = {line.get_label(): line for line in axes[1].get_lines()}
     assert list(lines["argument"].get_ydata()) == pytest.approx([0.11, 0.81, 0.21])

@@ -51,6 +51,18 @@ def test_the_summary_follows_its_numbers():
     assert "0.12 [0.10, 0.15] of past tense (n = 80)" in said
 
 
+def whole(share, low, high):
+    row = {"relation": "past_tense", "stage": "whole signature", "n": 80}
+    return pd.DataFrame([row | {"share": share, "low": low, "high": high}])
+
+
+def test_the_signature_is_called_the_rule_or_absent_only_when_its_interval_says_so():
+    assert "more than half" in prose.signature_sentence(whole(0.7, 0.6, 0.8))
+    assert "all but absent" in prose.signature_sentence(whole(0.02, 0.0, 0.05))
+    between = prose.signature_sentence(whole(0.55, 0.45, 0.65))
+    assert "more than half" not in between and "absent" not in between
+
+
 def test_a_model_that_answers_nothing_still_has_a_summary():
     none = {"past_tense": Interval(value=0.0, low=0.0, high=0.1, n=40)}
     empty = pd.DataFrame(columns=["relation", "token", "layer", "mean"])

@@ -138,6 +138,7 @@ def test_the_stage_table_counts_items():
     assert shares.loc[abrupt, "share"] == 0.5
     assert shares.loc["function application", "median_layer"] == 2
     assert shares.loc["function application", "relative_depth"] == 0.75
+    assert shares.loc["answer on top", ["share", "median_layer"]].tolist() == [1.0, 2.0]
 
 
 def test_curves_average_correct_items_only():

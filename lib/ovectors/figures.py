@@ -34,23 +34,28 @@ def reciprocal_rank_panels(curves: pd.DataFrame, *, form: str = "one_shot") -> F
     relations = list(dict.fromkeys(shown["relation"]))
     if not relations:
         return _empty("no item was answered correctly")
+    columns = min(2, len(relations))
+    rows = -(-len(relations) // columns)
     figure, axes = plt.subplots(
-        1,
-        len(relations),
-        figsize=(3.1 * len(relations) + 0.6, 3.2),
+        rows,
+        columns,
+        figsize=(4 * columns, 2.9 * rows),
+        sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
-    for axis, relation in zip(axes[0], relations, strict=True):
+    for spare in axes.flat[len(relations) :]:
+        spare.remove()
+    for axis, relation in zip(axes.flat, relations, strict=False):
         panel = shown[shown["relation"] == relation]
         for token, line in panel.groupby("token", sort=False):
             _band(axis, line, token)
-        axis.set(title=f"{title(relation)}\n(n = {panel['n'].iloc[0]})", xlabel="layer")
-        axis.set(ylim=(-0.02, 1.04))
+        axis.set(title=f"{title(relation)} (n = {panel['n'].iloc[0]})", ylim=(-0.02, 1.04))
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0][0].set_ylabel("mean reciprocal rank")
-    axes[0][-1].legend(loc="center right", frameon=True)
+    figure.supxlabel("layer")
+    figure.supylabel("mean reciprocal rank")
+    axes[0][0].legend(loc="center left", frameon=True)
     return figure
 
 

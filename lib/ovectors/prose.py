@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ovectors.statistics import Interval
 
 
+RULE, EXCEPTION = 0.5, 0.1  # more than half of the items; fewer than one in ten
 NOTHING_CORRECT = "No item was answered correctly, so there are no stages to look for."
 
 
@@ -58,11 +59,11 @@ def stage_table(stages: pd.DataFrame) -> str:
     ]
     for stage, part in stages.groupby("stage", sort=False):
         rows = part.set_index("relation")
-        cells = (interval(*rows.loc[r, ["share", "low", "high"]]) for r in relations)
+        cells = [interval(*rows.loc[r, ["share", "low", "high"]]) for r in relations]
         lines.append(f"| {stage} | {' | '.join(cells)} |")
-    depths = stages[stages["stage"] == "function application"].set_index("relation")
-    cells = (_depth(depths.loc[relation]) for relation in relations)
-    lines.append(f"| median layer of function application | {' | '.join(cells)} |")
+        if rows["median_layer"].notna().any():
+            cells = [_depth(rows.loc[relation]) for relation in relations]
+            lines.append(f"| {stage}: median layer | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -98,13 +99,22 @@ def curve_sentences(curves: pd.DataFrame) -> str:
 
 
 def signature_sentence(stages: pd.DataFrame) -> str:
-    """How many items show all three stages, and what that says about the paper's first claim."""
+    """How many items show all three stages, and whether that makes them the rule on any task."""
     whole = stages[stages["stage"] == "whole signature"]
     parts = [
         f"{interval(row.share, row.low, row.high)} of {title(row.relation).lower()} (n = {row.n})"
         for row in whole.itertuples()
     ]
-    return f"All three stages, in their order, show on {_listed(parts)}."
+    rule = [title(row.relation).lower() for row in whole.itertuples() if row.low > RULE]
+    absent = [title(row.relation).lower() for row in whole.itertuples() if row.high < EXCEPTION]
+    said = f"All three stages, in their order, show on {_listed(parts)}."
+    if rule:
+        said += f" That is more than half of the items of {_listed(rule)}, interval included."
+    if absent:
+        said += (
+            f" The paper's signature is all but absent (below {EXCEPTION:g}) on {_listed(absent)}."
+        )
+    return said
 
 
 def zero_shot_sentences(

@@ -28,6 +28,7 @@ RULES = {
         "for at least one layer more"
     ),
 }
+APPLICATION, SIGNATURE, ANSWER = "function application", "whole signature", "answer on top"
 TOP_TOKENS = 5
 PAPER_EXAMPLES = {  # the arguments of the prompts that the paper follows (figure 2, table 1)
     "world_capitals": " Poland",
@@ -132,7 +133,8 @@ class ItemStages:
     """Layers at which one item passes the stages; None where it does not (rules in `RULES`)."""
 
     argument_formed: bool
-    application: int | None  # layer after which the answer is first on top
+    answer_first: int | None  # layer after which the answer is first on top
+    application: int | None  # the same, where the argument was formed before
     is_abrupt: bool  # the argument was on top one layer earlier
     saturated: bool
 
@@ -147,19 +149,20 @@ def detect_stages(rank_argument: np.ndarray, rank_answer: np.ndarray) -> ItemSta
     answer_on_top = np.asarray(rank_answer) == 1
     argument_on_top = np.asarray(rank_argument) == 1
     if not answer_on_top.any():
-        return ItemStages(bool(argument_on_top.any()), None, False, False)
+        return ItemStages(bool(argument_on_top.any()), None, None, False, False)
     first = int(answer_on_top.argmax())
     formed = bool(argument_on_top[:first].any())
     stays = bool(answer_on_top[first:].all()) and first < len(answer_on_top) - 1
     abrupt = formed and bool(argument_on_top[first - 1])
-    return ItemStages(formed, first if formed else None, abrupt, formed and stays)
+    return ItemStages(formed, first, first if formed else None, abrupt, formed and stays)
 
 
 def stage_table(table: pd.DataFrame) -> pd.DataFrame:
     """How many correctly answered items show each stage, and all of them (table 1's question).
 
     One row per relation, form and stage: share with its 95% interval, n, and for function
-    application the median layer and its relative depth, (layer + 1) / layers.
+    application the median layer and its relative depth, (layer + 1) / layers. A last row, `answer
+    on top`, gives the same for the first layer with the answer on top, whatever came before it.
     """
     rows: list[dict] = []
     n_layers = int(table["layer"].max()) + 1
@@ -168,22 +171,26 @@ def stage_table(table: pd.DataFrame) -> pd.DataFrame:
             detect_stages(item["rank_argument"].to_numpy(), item["rank_answer"].to_numpy())
             for _, item in part.sort_values("layer").groupby("item")
         ]
-        layers = [item.application for item in found if item.application is not None]
-        middle = float(np.median(layers)) if layers else None
         outcomes = {
             "argument formation": [item.argument_formed for item in found],
-            "function application": [item.application is not None for item in found],
+            APPLICATION: [item.application is not None for item in found],
             "abrupt: the argument was on top one layer before": [item.is_abrupt for item in found],
             "saturation": [item.saturated for item in found],
-            "whole signature": [item.has_signature for item in found],
+            SIGNATURE: [item.has_signature for item in found],
+            ANSWER: [item.answer_first is not None for item in found],
+        }
+        applied = [item.application for item in found if item.application is not None]
+        layers = {
+            APPLICATION: applied,
+            ANSWER: [item.answer_first for item in found if item.answer_first is not None],
         }
         for stage, shown in outcomes.items():
             value = share(shown)
             row = {"relation": relation, "form": form, "stage": stage, "share": value.value}
             row |= {"low": value.low, "high": value.high, "n": value.n}
-            is_application = stage == "function application" and middle is not None
-            row["median_layer"] = middle if is_application else None
-            row["relative_depth"] = (middle + 1) / n_layers if is_application else None
+            if layers.get(stage):
+                row["median_layer"] = float(np.median(layers[stage]))
+                row["relative_depth"] = (row["median_layer"] + 1) / n_layers
             rows.append(row)
     return pd.DataFrame(rows, columns=SHARE_COLUMNS)
 
