@@ -63,6 +63,16 @@ def test_the_signature_is_called_the_rule_or_absent_only_when_its_interval_says_
     assert "more than half" not in between and "absent" not in between
 
 
+def test_only_common_tokens_are_named_without_a_demonstration():
+    found = {"past_tense": Interval(value=0.5, low=0.4, high=0.6, n=90)}
+    rows = [(" The", 0.66), ("\n", 0.07), (" St", 0.02)]
+    tokens = pd.DataFrame(rows, columns=["top_token", "share"]).assign(relation="past_tense")
+    said = prose.zero_shot_sentences(found, found, tokens)
+    assert "`The` (66%) and `↵` (7%)." in said and "St" not in said
+    rare = prose.zero_shot_sentences(found, found, tokens.assign(share=0.01))
+    assert prose.NO_COMMON_TOKEN in rare
+
+
 def test_a_model_that_answers_nothing_still_has_a_summary():
     none = {"past_tense": Interval(value=0.0, low=0.0, high=0.1, n=40)}
     empty = pd.DataFrame(columns=["relation", "token", "layer", "mean"])

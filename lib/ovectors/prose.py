@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 RULE, EXCEPTION = 0.5, 0.1  # more than half of the items; fewer than one in ten
+COMMON = 0.05  # the share of prompts from which on a top token is worth naming
+NO_COMMON_TOKEN = f"Without, no token is on top of {COMMON:.0%} of the prompts or more."
 NOTHING_CORRECT = "No item was answered correctly, so there are no stages to look for."
 
 
@@ -42,7 +44,7 @@ def accuracy_table(
     for relation, found in accuracies.items():
         counts = encoded[relation].exclusion_counts()
         reasons = "; ".join(f"{count}: {reason}" for reason, count in counts.items())
-        shown = interval(found.value, found.low, found.high)
+        shown = accuracy_of(found)
         lines.append(f"| {title(relation)} | {shown} | {found.n} | {reasons or 'none'} |")
     return "\n".join(lines)
 
@@ -123,21 +125,22 @@ def zero_shot_sentences(
     """Accuracy with and without the demonstration, and what the model says without it."""
     sentences = []
     for relation, found in zero_shot.items():
-        common = tokens[(tokens["relation"] == relation) & (tokens["form"] == "zero_shot")]
-        said = _listed(
-            [
-                f"`{row.top_token.strip() or row.top_token!r}` ({row.share:.0%})"
-                for row in common.itertuples()
-            ]
-        )
-        with_one = one_shot[relation]
+        common = tokens[(tokens["relation"] == relation) & (tokens["share"] >= COMMON)]
+        said = [
+            f"`{row.top_token.strip() or '↵'}` ({row.share:.0%})" for row in common.itertuples()
+        ]
+        with_one = accuracy_of(one_shot[relation])
         sentences.append(
-            f"**{title(relation)}:** {interval(found.value, found.low, found.high)} of "
-            f"{found.n} answered without a demonstration, against "
-            f"{interval(with_one.value, with_one.low, with_one.high)} with one. "
-            f"The commonest last-layer top tokens are {said}."
+            f"**{title(relation)}:** accuracy {accuracy_of(found)} without a demonstration, "
+            f"{with_one} with one (n = {found.n}). "
+            + (f"Commonest top tokens without: {_listed(said)}." if said else NO_COMMON_TOKEN)
         )
     return "\n\n".join(sentences)
+
+
+def accuracy_of(found: Interval) -> str:
+    """An accuracy with its interval: `0.97 [0.94, 0.99]`."""
+    return interval(found.value, found.low, found.high)
 
 
 def model_sentence(model: LanguageModel) -> str:
@@ -158,9 +161,7 @@ def stages_summary(
     zero_shot: Mapping[str, Interval],
 ) -> str:
     """The findings of chapter 1 in a short list, for whatever model was run."""
-    known = [
-        f"{interval(a.value, a.low, a.high)} on {title(r).lower()}" for r, a in accuracies.items()
-    ]
+    known = [f"{accuracy_of(found)} on {title(r).lower()}" for r, found in accuracies.items()]
     lines = [f"- `{name}` answers with one demonstration, as accuracy: {_listed(known)}."]
     peaks = curves[curves["token"] == "argument"].groupby("relation", sort=False)["mean"].max()
     if len(peaks):
