@@ -55,7 +55,8 @@ def test_a_run_is_published_whole(project):
         "01_first/manifest.json",
         "01_first/numbers.json",
     }
-    assert results.load_json(folder / "01_first", "numbers") == {"n_items": 7, "seed": 0}
+    numbers = results.load_json(folder / "01_first", "numbers")
+    assert (numbers["n_items"], numbers["seed"]) == (7, 0)
     sidecar = runs.read_sidecar(outcome.job.place)
     assert sidecar.parameters["n_items"] == 7 and sidecar.parameters["seed"] == 0
     assert sidecar.seconds > 0 and sidecar.peak_memory_bytes > 10_000_000
