@@ -1,6 +1,7 @@
 """Training: a resumable loop, a corpus that depends on its seed only, a tokenizer of words."""
 
 import re
+from dataclasses import replace
 from random import Random
 
 import pandas as pd
@@ -105,6 +106,25 @@ def test_the_loss_falls(tmp_path):
     loop.train("tiny", output=tmp_path, device="cpu", steps=60)
     losses = pd.read_csv(tmp_path / loop.LOG)["loss"]
     assert losses[-10:].mean() < losses[:5].mean() - 0.1
+
+
+def test_layers_sit_out_a_step_and_come_back(tokenizer):
+    recipe = replace(load_recipe("tiny", n_layer=8), layer_drop=0.5)
+    model = loop.new_model(recipe, tokenizer)
+    blocks = list(model.transformer.h)
+
+    def kept(step, recipe=recipe):
+        with loop._some_layers(model, recipe, step):
+            return [blocks.index(block) for block in model.transformer.h]
+
+    drawn = [kept(step) for step in range(60)]
+    assert drawn == [kept(step) for step in range(60)]  # by seed and step alone
+    assert all(layers == sorted(layers) and layers[0] == 0 for layers in drawn)
+    assert 0.4 < sum(len(layers) - 1 for layers in drawn) / (60 * 7) < 0.6
+    assert kept(0, replace(recipe, layer_drop=0.0)) == list(range(8))
+    with pytest.raises(KeyboardInterrupt), loop._some_layers(model, recipe, 1):
+        raise KeyboardInterrupt
+    assert list(model.transformer.h) == blocks
 
 
 def test_the_rate_warms_up_and_falls_to_its_floor():

@@ -14,6 +14,12 @@ Spans = list[tuple[str, bool]]  # (text, can be known from what stands before or
 
 SENTENCE_STYLE_SHARE = 0.6  # questions answered in a sentence: what follows "A:" depends on context
 COUNTERFACTUAL_SHARE = 0.75
+PAIR_FORMATS = (  # before the argument, between it and the answer, after the answer
+    ("", " ->", "\n"),
+    ("", " becomes", "."),
+    ("", " :", " ;"),
+    ("Q:", "\nA:", "\n"),
+)
 
 
 @dataclass(frozen=True)
@@ -153,12 +159,12 @@ class Documents:
         return spans
 
     def function_pairs(self, rng: Random) -> Spans:
-        """Pairs of one unnamed relation in one of three formats: the function is in the context."""
+        """Pairs of one unnamed relation in one of the formats: the function is in the context."""
         pairs = rng.sample(rng.choice(list(self.lexicon.functions.values())), rng.randint(3, 6))
-        between, after = rng.choice(((" ->", "\n"), (" becomes", "."), (" :", " ;")))
+        before, between, after = rng.choice(PAIR_FORMATS)
         spans: Spans = []
         for index, (x, y) in enumerate(pairs):
-            spans += [(f" {x}{between}", False), (f" {y}", index > 0), (after, False)]
+            spans += [(f"{before} {x}{between}", False), (f" {y}", index > 0), (after, False)]
         return spans
 
     # -- binding and copying --------------------------------------------------------------------
@@ -215,17 +221,17 @@ class Documents:
 def mixture(documents: Documents) -> tuple[list[Callable[[Random], Spans]], list[float]]:
     """The kinds of document and their weights (shares of documents, not of tokens)."""
     kinds = {
-        documents.capital_questions: 5,
+        documents.capital_questions: 4,
         documents.name_questions: 2,
         documents.place_text: 5,
-        documents.extractive_capitals: 3,
+        documents.extractive_capitals: 6,
         documents.past_questions: 6,
         documents.verb_text: 6,
         documents.verb_forms: 2,
-        documents.capital_letter: 2,
-        documents.function_pairs: 8,
-        documents.color_questions: 3,
-        documents.color_binding: 5,
-        documents.repeated_pattern: 7,
+        documents.capital_letter: 3,
+        documents.function_pairs: 10,
+        documents.color_questions: 6,
+        documents.color_binding: 10,
+        documents.repeated_pattern: 8,
     }
     return list(kinds), [float(weight) for weight in kinds.values()]

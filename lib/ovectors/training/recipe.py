@@ -28,6 +28,7 @@ class Recipe:
     warmup_steps: int
     weight_decay: float
     clip: float
+    layer_drop: float
     checkpoint_every: int
 
     def rate(self, step: int) -> float:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from tqdm.auto import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -188,13 +192,31 @@ def _step(
     batch = Batch(ids=batch.ids.to(device), predict=batch.predict.to(device))
     for group in optimizer.param_groups:
         group["lr"] = recipe.rate(step)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
-        loss = loss_on(model, batch)
-    loss.backward()
+    with _some_layers(model, recipe, step):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = loss_on(model, batch)
+        loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss.item()
+
+
+@contextmanager
+def _some_layers(model: GPT2LMHeadModel, recipe: Recipe, step: int) -> Iterator[None]:
+    """Stochastic depth: for one step, leave out each layer but the first with `layer_drop`.
+
+    Layers that must work without their neighbours keep to one language in the residual stream,
+    that of the head: without it the stream of so small a model cannot be early decoded before the
+    last layers. Which layers go depends on seed and step only.
+    """
+    blocks, rng = model.transformer.h, Random(f"depth-{recipe.seed}-{step}")
+    kept = [block for i, block in enumerate(blocks) if i == 0 or rng.random() >= recipe.layer_drop]
+    model.transformer.h = nn.ModuleList(kept)
+    try:
+        yield
+    finally:
+        model.transformer.h = blocks
 
 
 def _row(
