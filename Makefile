@@ -27,6 +27,9 @@ book: $(READY)
 	$(BIN)/ovectors run $(foreach model,$(MODELS),--model $(model))
 	$(BIN)/ovectors book
 
+# Tensors in tests are tiny: threads that wait for one another only cost time, above all where
+# something else keeps a core busy.
+test: export OMP_NUM_THREADS ?= 1
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
