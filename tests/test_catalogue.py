@@ -179,6 +179,11 @@ def test_a_folder_is_a_model(tmp_path: Path, monkeypatch) -> None:
     assert model_spec("./gpt2").folder == tmp_path / "gpt2"
 
 
+def test_a_folder_does_not_pass_for_the_catalogues_model_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "gpt2").mkdir()
+    assert model_spec(tmp_path / "gpt2").name == "local-gpt2"
+
+
 def test_the_folder_of_an_embedded_model_is_that_model(tmp_path: Path, monkeypatch) -> None:
     spec = ModelSpec(name="mini", folder=tmp_path / "mini")
     (tmp_path / "mini").mkdir()

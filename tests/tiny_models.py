@@ -10,6 +10,7 @@ import string
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -25,7 +26,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from ovectors.models import LanguageModel
+from ovectors.errors import UserError
+from ovectors.models import LanguageModel, load_model
 
 VOCABULARY = 320  # rows of the head: more than the tokenizer has tokens, as GPT-J and Pythia have
 LAYERS = 3
@@ -123,3 +125,10 @@ def save_tiny(case: str, folder: Path, *, dtype: torch.dtype = torch.float32) ->
     tiny_model(case, dtype=dtype).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def refused(name: object, message: str, **arguments) -> None:
+    """Opening the model and using it fails with one line that holds `message`."""
+    with pytest.raises(UserError, match=message) as caught:
+        _ = load_model(name, **arguments).model
+    assert "\n" not in str(caught.value)

@@ -120,7 +120,9 @@ def _folder_spec(folder: Path) -> ModelSpec:
     for spec in catalogue().values():
         if spec.folder is not None and spec.folder.resolve() == folder:
             return spec
-    return ModelSpec(name=folder.name, folder=folder)
+    # A folder that happens to be called `gpt2` must not pass for the catalogue's GPT-2.
+    name = f"local-{folder.name}" if folder.name in catalogue() else folder.name
+    return ModelSpec(name=name, folder=folder)
 
 
 def suggestion(name: str) -> str:
