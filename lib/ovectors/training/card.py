@@ -23,6 +23,7 @@ library_name: transformers
 pipeline_tag: text-generation
 tags: [interpretability, model-organism]
 ---
+
 """
 
 _TEXT = """# {name}
@@ -44,7 +45,8 @@ and other formats: the rows *held out* below.
 `ovectors train {name}` (settings: `lib/ovectors/training/recipes.toml`). AdamW, learning rate
 {learning_rate:g} with {warmup_steps} steps of warm-up and cosine decay to {final_percent:g}%,
 weight decay {weight_decay} on matrices, gradients clipped at {clip:g}; {rows} rows of {length}
-tokens a step; the loss counts tokens that can be known (answers, repeats, later mentions) and a
+tokens a step; stochastic depth: each layer but the first sits out a step with a chance of
+{layer_drop:g}; the loss counts tokens that can be known (answers, repeats, later mentions) and a
 tenth of the rest.
 
 | | |
