@@ -55,7 +55,7 @@ def reciprocal_rank_panels(curves: pd.DataFrame, *, form: str = "one_shot") -> F
         axis.xaxis.get_major_locator().set_params(integer=True)
     figure.supxlabel("layer")
     figure.supylabel("mean reciprocal rank")
-    axes[0][0].legend(loc="center left", frameon=True)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 

@@ -26,8 +26,9 @@ def build_tokenizer(lexicon: Lexicon) -> PreTrainedTokenizerFast:
     then to bytes, so that a reader's own relation still encodes.
     """
     scores: dict[str, float] = {END_OF_TEXT: 0.0}
+    places = {name for item in lexicon.capitals for name in (item.argument, item.answer)}
     for token in _known_tokens(lexicon):
-        for piece in _split_in_two(token) if _is_split(token, lexicon) else (token,):
+        for piece in _split_in_two(token) if _is_split(token, places) else (token,):
             scores.setdefault(piece, _WORD if piece == token else _PIECE)
     for letter in map(chr, [*range(ord("a"), ord("z") + 1), *range(ord("A"), ord("Z") + 1)]):
         for piece in (letter, " " + letter):
@@ -73,8 +74,7 @@ def _known_tokens(lexicon: Lexicon) -> list[str]:
     return sorted(common)
 
 
-def _is_split(token: str, lexicon: Lexicon) -> bool:
-    places = {c.argument for c in lexicon.capitals} | {c.answer for c in lexicon.capitals}
+def _is_split(token: str, places: set[str]) -> bool:
     name = token.strip()
     if len(name) < 6 or name not in places:
         return False
