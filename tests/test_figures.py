@@ -72,6 +72,10 @@ def test_the_table_marks_argument_and_answer():
     assert "<b>the</b> <small>Poland ↵</small>" in shown
 
 
+def test_without_an_item_the_table_says_so():
+    assert "no such item" in figures.top_token_table(pd.DataFrame([example()]).iloc[:0])
+
+
 def test_tokens_are_escaped():
     row = example(top_tokens=["<script>", " &", " b"])
     shown = figures.top_token_table(pd.DataFrame([row]))

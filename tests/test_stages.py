@@ -169,6 +169,12 @@ def test_the_papers_example_is_shown_where_it_was_run():
     assert set(stages.example_items(named)["item"]) == {1}
 
 
+def test_the_first_item_with_the_signature_is_found_where_there_is_one():
+    assert set(stages.signature_items(made_up([DIRECT, LATE, SLOW, X]))["item"]) == {2}
+    assert stages.signature_items(made_up([DIRECT, LATE])).empty
+    assert stages.signature_items(made_up([X], correct=[False])).empty
+
+
 def test_final_tokens_are_shares_of_items():
     tokens = stages.final_top_tokens(made_up([X, X, DIRECT]))
     assert tokens["share"].tolist() == pytest.approx([1 / 3] * 3)

@@ -14,6 +14,7 @@ from ovectors.prose import title
 
 # Okabe and Ito's palette: told apart by readers with any of the common colour-vision deficiencies.
 COLORS = {"argument": "#D55E00", "answer": "#0072B2", "loss": "#0072B2"}
+CELL = "padding: 0.15em 0.6em"
 LINES = {"argument": (4, 1.5), "answer": ""}  # dashes, so that print in grey works too
 
 
@@ -79,8 +80,10 @@ def top_token_table(examples: pd.DataFrame) -> str:
 
     `examples` as made by `experiments.stages.example_items`, of a single form. A cell is coloured
     where its top token is the argument or the answer; the colours are translucent, so that they
-    read on a light and on a dark page. Returns a `<table>`.
+    read on a light and on a dark page. Returns a `<table>`, or a line that says there is no item.
     """
+    if examples.empty:
+        return "<p>There is no such item.</p>"
     columns = {
         name: part.set_index("layer") for name, part in examples.groupby("relation", sort=False)
     }
@@ -102,10 +105,10 @@ def top_token_table(examples: pd.DataFrame) -> str:
 def _top_cell(row: pd.Series) -> str:
     marks = {"answer": row["rank_answer"] == 1, "argument": row["rank_argument"] == 1}
     mark = next((name for name, is_top in marks.items() if is_top), None)
-    style = ""
+    style = f' style="{CELL}"'
     if mark:
         red, green, blue = (int(COLORS[mark][i : i + 2], 16) for i in (1, 3, 5))
-        style = f' class="is-{mark}" style="background: rgba({red}, {green}, {blue}, 0.28)"'
+        style = f' class="is-{mark}" style="{CELL}; background: rgba({red}, {green}, {blue}, 0.28)"'
     first, *rest = (_token(token) for token in list(row["top_tokens"])[:3])
     return f"<td{style}><b>{first}</b> <small>{' '.join(rest)}</small></td>"
 

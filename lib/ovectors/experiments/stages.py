@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -167,10 +168,7 @@ def stage_table(table: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict] = []
     n_layers = int(table["layer"].max()) + 1
     for (relation, form), part in table[table["correct"]].groupby(["relation", "form"], sort=False):
-        found = [
-            detect_stages(item["rank_argument"].to_numpy(), item["rank_answer"].to_numpy())
-            for _, item in part.sort_values("layer").groupby("item")
-        ]
+        found = [_of_item(item) for _, item in part.groupby("item")]
         outcomes = {
             "argument formation": [item.argument_formed for item in found],
             APPLICATION: [item.application is not None for item in found],
@@ -206,6 +204,23 @@ def example_items(table: pd.DataFrame) -> pd.DataFrame:
         pool = next(p for p in (wanted, part[part["correct"]], part) if not p.empty)
         chosen.append(part[part["item"] == pool["item"].iloc[0]])
     return pd.concat(chosen, ignore_index=True)
+
+
+def signature_items(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first correctly answered item per relation with the whole signature.
+
+    Relations without such an item give no rows.
+    """
+    chosen = []
+    for _, part in table[table["correct"]].groupby(["relation", "form"], sort=False):
+        whole = (item for _, item in part.groupby("item") if _of_item(item).has_signature)
+        chosen += islice(whole, 1)
+    return pd.concat(chosen, ignore_index=True) if chosen else table.iloc[:0]
+
+
+def _of_item(rows: pd.DataFrame) -> ItemStages:
+    rows = rows.sort_values("layer")
+    return detect_stages(rows["rank_argument"].to_numpy(), rows["rank_answer"].to_numpy())
 
 
 def final_top_tokens(table: pd.DataFrame, *, count: int = 3) -> pd.DataFrame:
