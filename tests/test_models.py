@@ -42,7 +42,7 @@ def test_what_was_loaded_is_on_record(folders) -> None:
     before = dict(model.provenance)
     assert before["source"] == str(folders["llama"])
     assert before["dtype"] == "bfloat16"
-    assert before["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(before["versions"]["torch"].partition("+")[0])
     assert model.model.dtype == torch.bfloat16
     assert model.provenance["parameters"] == 33432
     assert model.provenance["device_map"] == {"": "cpu"}

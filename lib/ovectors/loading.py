@@ -106,7 +106,7 @@ def _on_hub(spec: ModelSpec, revision: str | None) -> Source:
             return Source(location=location, commit=commit, cached=True)
         raise UserError(
             f"the hub cannot be reached ({reason(error)}), and {location} is neither a folder "
-            "here nor in the local cache"
+            "here nor in the local cache: connect once, or give a local folder"
         ) from error
     here = is_here(spec, commit)
     return Source(location=location, commit=commit, cached=here)

@@ -49,6 +49,7 @@ class Corpus:
     _ids: dict[str, list[int]] = field(default_factory=dict)
 
     def batch(self, index: int) -> Batch:
+        """Batch number `index`: documents drawn, encoded, packed, and what enters the loss."""
         rng = Random(f"{self.seed}-{index}")
         kinds, weights = mixture(self.documents)
         ids = np.zeros((self.rows, self.length + 1), dtype=np.int64)
