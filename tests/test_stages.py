@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from ovectors.encoding import TOO_LONG
 from ovectors.experiments import stages
 from ovectors.models import LanguageModel
 from ovectors.prompts import build_prompts
@@ -86,6 +87,15 @@ def test_every_item_is_run_or_counted_as_left_out(result):
     _, encoded = result
     asked = build_prompts(load_relation("world_capitals"), "one_shot", n_items=12, seed=1)
     assert len(encoded) + len(encoded.excluded) == len(asked) == 12
+
+
+def test_prompts_that_are_too_long_are_counted_not_run(model, tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text(f"argument,answer\ncup,Cup\nlamp,Lamp\n{'bread ' * 300},Bread\n")
+    relation = load_relation("mine", path=path)
+    table, encoded = stages.stages(model, relation)
+    assert set(table["argument"]) == {" cup", " lamp"}
+    assert encoded.exclusion_counts() == {TOO_LONG: 1}
 
 
 def made_up(ranks, *, correct=None):

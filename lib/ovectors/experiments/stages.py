@@ -61,7 +61,7 @@ def stages(
     """
     relation = load_relation(relation) if isinstance(relation, str) else relation
     prompts = build_prompts(relation, form, n_items=n_items, seed=seed)
-    encoded = encode(prompts, model.tokenizer)
+    encoded = encode(prompts, model.tokenizer, max_length=model.max_length)
     recorded = stream.record(model, encoded, parts=("after",), progress=progress)
     logit_lens = lens.LogitLens(model)
     states = recorded["after"]

@@ -58,7 +58,8 @@ def _skill_rows(
     model: LanguageModel, skill: str, relation: str, form: str, wanted: str, *, seed: int
 ) -> list[dict[str, Any]]:
     loaded = load_relation(relation, seed=seed)
-    encoded = encode(build_prompts(loaded, form, seed=seed), model.tokenizer)
+    prompts = build_prompts(loaded, form, seed=seed)
+    encoded = encode(prompts, model.tokenizer, max_length=model.max_length)
     group = skill.partition(", ")[2] if relation == "past_tense" else ""
     if group:
         places = [i for i, prompt in enumerate(encoded.prompts) if prompt.item.group == group]
