@@ -89,6 +89,15 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path, monkeypatch
     loop.train("tiny", output=tmp_path, device="cpu", resume=False)
 
 
+def test_a_finished_model_is_not_replaced_unasked(tmp_path):
+    folder = loop.train("tiny", output=tmp_path, device="cpu", steps=2)
+    log = (folder / loop.LOG).read_text()
+    with pytest.raises(UserError, match="holds a finished model"):
+        loop.train("tiny", output=tmp_path, device="cpu", steps=2)
+    assert (folder / loop.LOG).read_text() == log
+    loop.train("tiny", output=tmp_path, device="cpu", steps=2, resume=False)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

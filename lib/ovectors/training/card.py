@@ -42,7 +42,8 @@ A fixed fifth of every relation never stands in its task's own question format, 
 and other formats: the rows *held out* below.
 
 ## Recipe
-`ovectors train {name}` (settings: `lib/ovectors/training/recipes.toml`). AdamW, learning rate
+`ovectors train {name} --output FOLDER`, with the settings in
+`lib/ovectors/training/recipes.toml`. AdamW, learning rate
 {learning_rate:g} with {warmup_steps} steps of warm-up and cosine decay to {final_percent:g}%,
 weight decay {weight_decay} on matrices, gradients clipped at {clip:g}; {rows} rows of {length}
 tokens a step; stochastic depth: each layer but the first sits out a step with a chance of

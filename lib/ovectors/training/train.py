@@ -88,8 +88,8 @@ def train(
     holds config, tokenizer, float16 safetensors, the log and the training record. The same seed,
     device, dtype and number of threads give the same weights, interrupted or not.
 
-    Errors: UserError for an unknown recipe, device or dtype, a folder that cannot be written, or a
-    checkpoint made with other settings.
+    Errors: UserError for an unknown recipe, device or dtype, a folder that cannot be written or
+    holds a finished model, or a checkpoint made with other settings or data.
     """
     recipe = load_recipe(name, steps=steps)
     device = _device(device)
@@ -103,6 +103,10 @@ def train(
         raise UserError(f"{folder} cannot be made ({reason}): give another --output") from None
     if not resume:
         (folder / CHECKPOINT).unlink(missing_ok=True)
+    elif (folder / "model.safetensors").exists() and not (folder / CHECKPOINT).exists():
+        raise UserError(
+            f"{folder} holds a finished model: give another --output, or --no-resume to replace it"
+        )
     _run(recipe, folder, device=device, dtype=dtype)
     return folder
 
