@@ -246,7 +246,7 @@ class TestBigBench:
         ("content", "words"),
         [
             ("", ":1: not valid JSON"),
-            ('{"examples": [\n{"input": "x",\n}]}', ":3: not valid JSON"),
+            ('{"examples": [\n{"input": "x"\n"target": "y"}]}', ":3: not valid JSON"),
             (b'{"a": "\xff"}', ":1: not UTF-8"),
             ("[]", "no list `examples`"),
             ('{"examples": {}}', "no list `examples`"),
