@@ -64,20 +64,12 @@ def model_identity(spec: catalogue.ModelSpec) -> dict[str, Any]:
     """
     identity = {"name": spec.name, "dtype": spec.dtype}
     if spec.folder is None:
-        commit = _cached_commit(spec) or spec.revision
+        commit = catalogue.cached_commit(spec, spec.revision) or spec.revision
         return {**identity, "hub_id": spec.hub_id, "commit": commit}
     found = {path for pattern in _MODEL_FILES for path in spec.folder.glob(pattern)}
     found.update(catalogue.weight_files(spec.folder))
     files = sorted(path for path in found if path.is_file())
     return {**identity, "files": {path.name: _remembered_hash(path) for path in files}}
-
-
-def _cached_commit(spec: catalogue.ModelSpec) -> str | None:
-    """The commit of the config in the local hub cache: it lies in `snapshots/<commit>/`."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(spec.hub_id, "config.json", revision=spec.revision)
-    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def device_class(device: str) -> str:
