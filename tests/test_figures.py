@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ovectors import figures
+from ovectors.figures import stages as figures
+from ovectors.figures.training import loss_curve
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +85,6 @@ def test_tokens_are_escaped():
 
 def test_the_loss_curve_shows_every_step():
     log = pd.DataFrame({"tokens": np.arange(1, 201) * 4096, "loss": np.linspace(8, 2, 200)})
-    axis = figures.loss_curve(log).axes[0]
+    axis = loss_curve(log).axes[0]
     assert [len(line.get_xdata()) for line in axis.get_lines()] == [200, 200]
     assert axis.get_lines()[0].get_xdata()[-1] == pytest.approx(0.8192)

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from ovectors import prose
+from ovectors.prose import common
+from ovectors.prose import stages as prose
 from ovectors.statistics import Interval
 
 
@@ -36,7 +37,7 @@ def test_an_answer_on_top_only_in_between_has_no_crossing():
 
 @pytest.mark.parametrize(("low", "shown"), [(0.9, "0.97 [0.90, 0.99]"), (float("nan"), "0.97")])
 def test_intervals(low, shown):
-    assert prose.interval(0.97, low, 0.99) == shown
+    assert common.interval(0.97, low, 0.99) == shown
 
 
 def test_the_summary_follows_its_numbers():

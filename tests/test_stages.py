@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from ovectors.encoding import TOO_LONG
+from ovectors.encoding import TOO_LONG, encode_relation
 from ovectors.experiments import stages
 from ovectors.models import LanguageModel
 from ovectors.prompts import build_prompts
@@ -41,7 +41,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def result(model):
-    return stages.stages(model, "world_capitals", n_items=12, seed=1)
+    encoded = encode_relation(model, "world_capitals", "one_shot", n_items=12, seed=1)
+    return stages.stages(model, "world_capitals", n_items=12, seed=1), encoded
 
 
 def ranks_by_hand(model, text, word):
@@ -93,7 +94,8 @@ def test_prompts_that_are_too_long_are_counted_not_run(model, tmp_path):
     path = tmp_path / "long.csv"
     path.write_text(f"argument,answer\ncup,Cup\nlamp,Lamp\n{'bread ' * 300},Bread\n")
     relation = load_relation("mine", path=path)
-    table, encoded = stages.stages(model, relation)
+    table = stages.stages(model, relation)
+    encoded = encode_relation(model, relation, "one_shot")
     assert set(table["argument"]) == {" cup", " lamp"}
     assert encoded.exclusion_counts() == {TOO_LONG: 1}
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import nbformat
 
-from ovectors import keys, paths, results, runs
+from ovectors import keys, paths, results, runs, store
 from ovectors.catalogue import ModelSpec, model_spec
 from ovectors.errors import UserError
 from ovectors.execution import ChapterFailed, execute
@@ -169,6 +169,7 @@ def _execute(job: Job, work: Path) -> runs.Sidecar:
     (work / "results").mkdir()
     environment = {
         results.OUTPUT_VARIABLE: str(work / "results"),
+        store.FOLDER_VARIABLE: str(job.place.store),
         "OVECTORS_ROOT": str(paths.ROOT),
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",

@@ -13,11 +13,13 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ovectors.errors import UserError
-from ovectors.prompts import Prompt
-from ovectors.relations import SAME_NAME
+from ovectors.prompts import Prompt, build_prompts
+from ovectors.relations import SAME_NAME, Relation, load_relation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from ovectors.models import LanguageModel
 
 SAME_ARGUMENT_AND_ANSWER = "argument and answer are the same word"
 SHARED_FIRST_TOKEN = "argument and answer start with the same token"
@@ -142,6 +144,23 @@ def encode(
         answer_lengths=torch.tensor([len(ids.answer) for _, ids in kept], dtype=torch.int64),
         excluded=tuple(excluded),
     )
+
+
+def encode_relation(
+    model: "LanguageModel",
+    relation: Relation | str,
+    form: str,
+    *,
+    n_items: int | None = None,
+    seed: int = 0,
+) -> EncodedPrompts:
+    """The prompts of a relation in one form, encoded for a model: `build_prompts`, then `encode`.
+
+    Needs the model's tokenizer and length, not its weights. `n_items` None or 0 means all.
+    """
+    relation = load_relation(relation, seed=seed) if isinstance(relation, str) else relation
+    prompts = build_prompts(relation, form, n_items=n_items, seed=seed)
+    return encode(prompts, model.tokenizer, max_length=model.max_length)
 
 
 def _encode_one(prompt: Prompt, tokenizer: "PreTrainedTokenizerBase") -> _Encoded | None:

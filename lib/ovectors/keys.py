@@ -38,8 +38,8 @@ def key_parts(
     """
     return {
         "chapter": notebooks.source_hash(chapter.path),
-        "library": _hash_files(library_sources(notebooks.code_of(chapter.path))),
-        "data": _hash_files(_data_files()),
+        "library": library_hash(notebooks.code_of(chapter.path)),
+        "data": data_hash(),
         "model": model_identity(spec),
         "parameters": {**results.plain(parameters), "model": spec.name},
         "versions": results.versions(),
@@ -78,6 +78,16 @@ def device_class(device: str) -> str:
         return device.split(":")[0]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     return "cuda" if Path("/proc/driver/nvidia/version").exists() and not hidden else "cpu"
+
+
+def library_hash(code: Iterable[str]) -> str:
+    """One hash over the files of this package that the code reaches (`library_sources`)."""
+    return _hash_files(library_sources(code))
+
+
+def data_hash() -> str:
+    """One hash over the package's data files."""
+    return _hash_files(_data_files())
 
 
 def library_sources(code: Iterable[str]) -> list[Path]:

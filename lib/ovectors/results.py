@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from ovectors.claims import Claim, Cost
+
 MANIFEST = "manifest.json"
+CLAIMS = "claims"
 OUTPUT_VARIABLE = "OVECTORS_OUTPUT"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _RECORDED_PACKAGES = ("ovectors", "torch", "transformers", "tokenizers", "numpy", "pandas", "scipy")
@@ -40,7 +43,7 @@ class SavedFile(BaseModel):
 
     name: str
     file: str
-    kind: Literal["table", "numbers", "figure"]
+    kind: Literal["table", "numbers", "figure", "claim"]
     about: str
     sha256: str
     bytes: int
@@ -52,7 +55,7 @@ class Manifest(BaseModel):
     """The list of everything a chapter saved. It is written last: without it there is no result.
 
     It holds no time and no duration, so that the same work gives the same bytes; those are in the
-    sidecar that the batch writes.
+    sidecar that the batch writes, and in a claim, whose cost is that of the tables it rests on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,12 +90,10 @@ class ChapterRun:
         chapter: str,
         model: str,
         parameters: Mapping[str, Any],
-        provenance: Mapping[str, Any] | None = None,
         folder: Path | None = None,
     ) -> None:
         self.chapter, self.model = chapter, model
         self.parameters = plain(dict(parameters))
-        self._provenance = plain(dict(provenance or {}))
         self.folder = Path(folder or output_folder(chapter=chapter, model=model))
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / MANIFEST).unlink(missing_ok=True)
@@ -145,8 +146,21 @@ class ChapterRun:
                 self._add(name, path, kind="figure", about=about)
         return vector, raster
 
-    def finish(self) -> Manifest:
-        """Write the manifest, read everything back and check it; the last line of a chapter."""
+    def save_claim(self, claim: Claim, *, cost: Cost) -> Path:
+        """Write a verdict as `claims/<id>.json`, with what its tables cost; returns its path."""
+        name = f"claim-{claim.id}"
+        self._check_new(name)
+        path = self.folder / CLAIMS / f"{claim.id}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, claim.model_copy(update={"cost": cost}).model_dump())
+        self._add(name, path, kind="claim", about=claim.question)
+        return path
+
+    def finish(self, *, provenance: Mapping[str, Any] | None = None) -> Manifest:
+        """Write the manifest, read everything back and check it; the last line of a chapter.
+
+        `provenance` tells which model it was, as `Store.provenance` does.
+        """
         if not self._files:
             raise ValueError(f"chapter {self.chapter} saved nothing: there is no result to finish")
         manifest = Manifest(
@@ -154,7 +168,7 @@ class ChapterRun:
             model=self.model,
             parameters=self.parameters,
             files=self._files,
-            provenance={**environment(), **self._provenance},
+            provenance={**environment(), **plain(dict(provenance or {}))},
         )
         write_json(self.folder / MANIFEST, manifest.model_dump())
         return read_manifest(self.folder)
@@ -168,7 +182,13 @@ class ChapterRun:
     def _add(self, name: str, path: Path, *, kind: str, about: str, **table: Any) -> None:
         size, digest = path.stat().st_size, sha256_of(path)
         saved = SavedFile(
-            name=name, file=path.name, kind=kind, about=about, sha256=digest, bytes=size, **table
+            name=name,
+            file=path.relative_to(self.folder).as_posix(),
+            kind=kind,
+            about=about,
+            sha256=digest,
+            bytes=size,
+            **table,
         )
         self._files.append(saved)
 

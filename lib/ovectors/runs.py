@@ -4,6 +4,7 @@
     <model>/<chapter>/               what it saved, with its manifest
     <model>/<chapter>.json           the sidecar: key and hash of everything, written last
     <model>/failed/<chapter>.ipynb   the last failed run, with its error at the top
+    <model>/.store/                  the tables that the model's chapters share (`store`)
 
 A run counts when its sidecar is there and every hash in it is right, whatever was killed when.
 """
@@ -80,6 +81,11 @@ class Place:
     def sidecar(self) -> Path:
         """The file whose presence makes a run count."""
         return self.folder / f"{self.chapter}.json"
+
+    @property
+    def store(self) -> Path:
+        """The folder of the tables that the model's chapters share."""
+        return self.folder / ".store"
 
     @property
     def failed(self) -> Path:

@@ -25,6 +25,11 @@ class Interval:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}], n = {self.n}"
 
 
+def nothing() -> Interval:
+    """What is known of a mean over no items: n = 0, and no number."""
+    return Interval(value=np.nan, low=np.nan, high=np.nan, n=0)
+
+
 def bootstrap_bands(
     values: Float[np.ndarray, "item column"], *, confidence: float = 0.95, seed: int = 0
 ) -> list[Interval]:
@@ -79,3 +84,44 @@ def share(
     bounds = test.proportion_ci(confidence, method="wilson")
     low, high = float(bounds.low), float(bounds.high)
     return Interval(value=float(outcomes.mean()), low=low, high=high, n=len(outcomes))
+
+
+def paired_difference(
+    after: Sequence[float] | Float[np.ndarray, " item"],
+    before: Sequence[float] | Float[np.ndarray, " item"],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `after - before` over the same items, with a percentile bootstrap interval."""
+    differences = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    return bootstrap_mean(differences, confidence=confidence, seed=seed)
+
+
+def crossed_mean(
+    values: Float[np.ndarray, "source item"], *, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Mean over sources and items, its interval from resampling both, each as a whole.
+
+    For a measurement made with every source (a vector of one example) on every item: items share
+    their sources, so neither axis alone carries the uncertainty. `n` counts items. With a single
+    source the interval is over items only. ValueError where there is nothing to average.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    n_sources, n_items = values.shape
+    if not values.size:
+        raise ValueError("no sources or no items to average")
+    if n_items == 1:
+        return Interval(value=float(values.mean()), low=np.nan, high=np.nan, n=1)
+    rng = np.random.default_rng(seed)
+    sources = rng.multinomial(n_sources, np.full(n_sources, 1 / n_sources), size=N_RESAMPLES)
+    items = rng.multinomial(n_items, np.full(n_items, 1 / n_items), size=N_RESAMPLES)
+    means = ((sources @ values) * items).sum(axis=1) / (n_sources * n_items)
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return Interval(value=float(values.mean()), low=float(low), high=float(high), n=n_items)
+
+
+def corrected(comparisons: int, *, confidence: float = 0.95) -> float:
+    """The confidence of each of several intervals that shall hold together (Bonferroni)."""
+    return 1 - (1 - confidence) / max(1, comparisons)

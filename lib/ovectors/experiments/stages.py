@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import pandas as pd
 
-from ovectors import lens, stream
-from ovectors.encoding import EncodedPrompts, encode
+from ovectors import claims, lens, stream
+from ovectors.claims import Claim, Evidence
+from ovectors.encoding import EncodedPrompts, encode_relation
 from ovectors.models import LanguageModel
-from ovectors.prompts import build_prompts
 from ovectors.relations import Relation, load_relation
-from ovectors.statistics import Interval, bootstrap_bands, share
+from ovectors.statistics import Interval, bootstrap_bands, corrected, nothing, share
 
 RULES = {
     "argument formation": (
@@ -30,6 +31,8 @@ RULES = {
     ),
 }
 APPLICATION, SIGNATURE, ANSWER = "function application", "whole signature", "answer on top"
+ANSWERS = "accuracy"
+SHOWS_STAGES = "share of items with the whole signature"
 TOP_TOKENS = 5
 PAPER_EXAMPLES = {  # the arguments of the prompts that the paper follows (figure 2, table 1)
     "world_capitals": " Poland",
@@ -50,25 +53,24 @@ def stages(
     n_items: int | None = None,
     seed: int = 0,
     progress: bool = False,
-) -> tuple[pd.DataFrame, EncodedPrompts]:
+) -> pd.DataFrame:
     """Early-decode the last token's residual stream after every layer (section 3).
 
     Returns a table with one row per item and layer (layer 0 is the output of the first block):
     model, relation, form, item, argument, answer, group, argument_tokens, answer_tokens, layer,
     top_token, top_tokens, rank_argument, rank_answer (1 = top, ties get the middle rank), and
-    correct, whether the *last* layer's top token is the answer's first one. The second value is
-    what was run and what was left out, with the reasons. `n_items` None means all.
+    correct, whether the *last* layer's top token is the answer's first one. `n_items` None or 0
+    means all; what is left out, and why, is `encoding.encode_relation`'s to tell.
     """
-    relation = load_relation(relation) if isinstance(relation, str) else relation
-    prompts = build_prompts(relation, form, n_items=n_items, seed=seed)
-    encoded = encode(prompts, model.tokenizer, max_length=model.max_length)
+    relation = load_relation(relation, seed=seed) if isinstance(relation, str) else relation
+    encoded = encode_relation(model, relation, form, n_items=n_items, seed=seed)
     recorded = stream.record(model, encoded, parts=("after",), progress=progress)
     logit_lens = lens.LogitLens(model)
     states = recorded["after"]
     rank_argument = lens.ranks(logit_lens, states, encoded.argument_ids).numpy()
     rank_answer = lens.ranks(logit_lens, states, encoded.answer_ids).numpy()
     top = lens.top_tokens(logit_lens, states, k=TOP_TOKENS).numpy()
-    return _table(model, relation, form, encoded, rank_argument, rank_answer, top), encoded
+    return _table(model, relation, form, encoded, rank_argument, rank_answer, top)
 
 
 def _table(
@@ -237,3 +239,20 @@ def final_top_tokens(table: pd.DataFrame, *, count: int = 3) -> pd.DataFrame:
 
 def _per_item(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop_duplicates(["relation", "form", "item"])
+
+
+def claim(table: pd.DataFrame, *, model: str, relations: Sequence[str], seed: int = 0) -> Claim:
+    """The verdict on the stages, by the rule `claims.RULES["stages"]`, over these relations."""
+    confidence = corrected(len(relations))
+    evidence = []
+    for relation in relations:
+        items = _per_item(table[table["relation"] == relation])
+        known = share(items["correct"].to_numpy(), confidence=confidence)
+        evidence.append(Evidence(relation=relation, criterion=ANSWERS, found=known, bound=0.1))
+        correct = table[(table["relation"] == relation) & table["correct"]]
+        whole = [_of_item(item).has_signature for _, item in correct.groupby("item")]
+        found = share(whole, confidence=confidence) if whole else nothing()
+        evidence.append(
+            Evidence(relation=relation, criterion=SHOWS_STAGES, found=found, bound=0.5, paper=True)
+        )
+    return claims.judge(claims.RULES["stages"], evidence, model=model)

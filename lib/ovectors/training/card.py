@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ovectors import figures
+from ovectors.figures.training import loss_curve
 from ovectors.results import atomic_path
 from ovectors.training.evaluate import as_markdown
 from ovectors.training.train import LOG, RECORD
@@ -81,7 +81,7 @@ def write_card(folder: Path, evaluation: pd.DataFrame) -> Path:
     `folder` holds what `train` left there; `evaluation` is the table of `evaluate` for this model.
     """
     record = json.loads((folder / RECORD).read_text("utf-8"))
-    figure = figures.loss_curve(pd.read_csv(folder / LOG))
+    figure = loss_curve(pd.read_csv(folder / LOG))
     with atomic_path(folder / CURVE) as temporary:
         figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
     with atomic_path(folder / CARD) as temporary:

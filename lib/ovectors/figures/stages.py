@@ -1,27 +1,16 @@
-"""Every figure of the book, in one style; nothing is computed here but positions and colours."""
+"""Chapter 1's figures: reciprocal ranks over layers, and the top tokens of one item."""
 
 from __future__ import annotations
 
 import html
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
-from ovectors.prose import title
+from ovectors.figures.style import COLORS, DASHES, band, empty, panels
+from ovectors.prose.common import title
 
-# Okabe and Ito's palette: told apart by readers with any of the common colour-vision deficiencies.
-COLORS = {"argument": "#D55E00", "answer": "#0072B2", "loss": "#0072B2"}
 CELL = "padding: 0.15em 0.6em"
-LINES = {"argument": (4, 1.5), "answer": ""}  # dashes, so that print in grey works too
-
-
-def apply_style() -> None:
-    """Set the book's style for every figure drawn afterwards."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.9)
-    plt.rcParams.update({"svg.fonttype": "none", "figure.facecolor": "white"})
 
 
 def reciprocal_rank_panels(curves: pd.DataFrame, *, form: str = "one_shot") -> Figure:
@@ -30,49 +19,21 @@ def reciprocal_rank_panels(curves: pd.DataFrame, *, form: str = "one_shot") -> F
     `curves` as made by `experiments.stages.reciprocal_rank_curves`: the line is the mean over
     correctly answered items, the band its 95% bootstrap interval.
     """
-    apply_style()
     shown = curves[curves["form"] == form]
     relations = list(dict.fromkeys(shown["relation"]))
     if not relations:
-        return _empty("no item was answered correctly")
-    columns = min(2, len(relations))
-    rows = -(-len(relations) // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(4 * columns, 2.9 * rows),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for spare in axes.flat[len(relations) :]:
-        spare.remove()
-    for axis, relation in zip(axes.flat, relations, strict=False):
+        return empty("no item was answered correctly")
+    figure, axes = panels(len(relations), sharex=True, sharey=True)
+    for axis, relation in zip(axes, relations, strict=True):
         panel = shown[shown["relation"] == relation]
         for token, line in panel.groupby("token", sort=False):
-            _band(axis, line, token)
+            band(axis, line, x="layer", label=token, color=COLORS[token], dashes=DASHES[token])
         axis.set(title=f"{title(relation)} (n = {panel['n'].iloc[0]})", ylim=(-0.02, 1.04))
         axis.xaxis.get_major_locator().set_params(integer=True)
     figure.supxlabel("layer")
     figure.supylabel("mean reciprocal rank")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
-
-
-def _empty(reason: str) -> Figure:
-    """A figure that says why there is nothing to draw, rather than a hole in the page."""
-    figure = plt.figure(figsize=(4, 1))
-    figure.text(0.5, 0.5, reason, ha="center", va="center")
-    return figure
-
-
-def _band(axis: plt.Axes, line: pd.DataFrame, token: str) -> None:
-    line = line.sort_values("layer")
-    color = COLORS[token]
-    dashes = (None, None) if not LINES[token] else LINES[token]
-    axis.plot(line["layer"], line["mean"], color=color, dashes=dashes, label=token, linewidth=2)
-    axis.fill_between(line["layer"], line["low"], line["high"], color=color, alpha=0.2, linewidth=0)
 
 
 def top_token_table(examples: pd.DataFrame) -> str:
@@ -118,17 +79,3 @@ def _token(text: str) -> str:
     shown = text.replace("\n", "↵")
     shown = shown[1:] if shown.startswith(" ") and len(shown) > 1 else shown
     return html.escape(shown)
-
-
-def loss_curve(log: pd.DataFrame) -> Figure:
-    """Training loss over tokens, one point per step and its running median."""
-    apply_style()
-    figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
-    millions = log["tokens"] / 1e6
-    axis.plot(millions, log["loss"], color=COLORS["loss"], alpha=0.25, linewidth=0.8)
-    window = max(1, len(log) // 60)
-    smooth = log["loss"].rolling(window, center=True, min_periods=1).median()
-    axis.plot(millions, smooth, color=COLORS["loss"], linewidth=2)
-    axis.set(xlabel="tokens seen (millions)", ylabel="loss (nats)")
-    axis.set(ylim=(0, float(np.nanmax(smooth)) * 1.05))
-    return figure

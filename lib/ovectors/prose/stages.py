@@ -1,4 +1,4 @@
-"""Sentences that quote results: every number in a chapter's prose is written here, from a table."""
+"""Chapter 1's sentences: where argument and answer stand, and which items show the stages."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ovectors.relations import TITLES
+from ovectors.prose.common import accuracy_of, interval, listed, title
 
 if TYPE_CHECKING:
-    from ovectors.encoding import EncodedPrompts
-    from ovectors.models import LanguageModel
-    from ovectors.results import Manifest
     from ovectors.statistics import Interval
 
 
@@ -20,33 +17,6 @@ RULE, EXCEPTION = 0.5, 0.1  # more than half of the items; fewer than one in ten
 COMMON = 0.05  # the share of prompts from which on a top token is worth naming
 NO_COMMON_TOKEN = f"Without, no token is on top of {COMMON:.0%} of the prompts or more."
 NOTHING_CORRECT = "No item was answered correctly, so there are no stages to look for."
-
-
-def title(relation: str) -> str:
-    """The relation's name as a reader should see it."""
-    return TITLES.get(relation, relation.replace("_", " "))
-
-
-def interval(value: float, low: float, high: float) -> str:
-    """`0.97 [0.94, 0.99]`; without bounds where there are none (a single item)."""
-    bounds = "" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]"
-    return f"{value:.2f}{bounds}"
-
-
-def accuracy_table(
-    accuracies: Mapping[str, Interval], encoded: Mapping[str, EncodedPrompts]
-) -> str:
-    """Markdown table: accuracy with interval, items run, items left out and why."""
-    lines = [
-        "| task | accuracy [95% interval] | items | left out |",
-        "|---|---|---|---|",
-    ]
-    for relation, found in accuracies.items():
-        counts = encoded[relation].exclusion_counts()
-        reasons = "; ".join(f"{count}: {reason}" for reason, count in counts.items())
-        shown = accuracy_of(found)
-        lines.append(f"| {title(relation)} | {shown} | {found.n} | {reasons or 'none'} |")
-    return "\n".join(lines)
 
 
 def stage_table(stages: pd.DataFrame) -> str:
@@ -109,12 +79,12 @@ def signature_sentence(stages: pd.DataFrame) -> str:
     ]
     rule = [title(row.relation).lower() for row in whole.itertuples() if row.low > RULE]
     absent = [title(row.relation).lower() for row in whole.itertuples() if row.high < EXCEPTION]
-    said = f"All three stages, in their order, show on {_listed(parts)}."
+    said = f"All three stages, in their order, show on {listed(parts)}."
     if rule:
-        said += f" That is more than half of the items of {_listed(rule)}, interval included."
+        said += f" That is more than half of the items of {listed(rule)}, interval included."
     if absent:
         said += (
-            f" The paper's signature is all but absent (below {EXCEPTION:g}) on {_listed(absent)}."
+            f" The paper's signature is all but absent (below {EXCEPTION:g}) on {listed(absent)}."
         )
     return said
 
@@ -133,24 +103,9 @@ def zero_shot_sentences(
         sentences.append(
             f"**{title(relation)}:** accuracy {accuracy_of(found)} without a demonstration, "
             f"{with_one} with one (n = {found.n}). "
-            + (f"Commonest top tokens without: {_listed(said)}." if said else NO_COMMON_TOKEN)
+            + (f"Commonest top tokens without: {listed(said)}." if said else NO_COMMON_TOKEN)
         )
     return "\n\n".join(sentences)
-
-
-def accuracy_of(found: Interval) -> str:
-    """An accuracy with its interval: `0.97 [0.94, 0.99]`."""
-    return interval(found.value, found.low, found.high)
-
-
-def model_sentence(model: LanguageModel) -> str:
-    """Which model this page is about, and how it ran. Loads the weights, to tell what they are."""
-    dtype = str(model.dtype).removeprefix("torch.")
-    millions = model.provenance["parameters"] / 1e6
-    return (
-        f"**The model on this page:** `{model.name}`, {millions:,.1f} million parameters, "
-        f"{model.n_layers} layers of width {model.d_model}, run in {dtype}."
-    )
 
 
 def stages_summary(
@@ -162,30 +117,15 @@ def stages_summary(
 ) -> str:
     """The findings of chapter 1 in a short list, for whatever model was run."""
     known = [f"{accuracy_of(found)} on {title(r).lower()}" for r, found in accuracies.items()]
-    lines = [f"- `{name}` answers with one demonstration, as accuracy: {_listed(known)}."]
+    lines = [f"- `{name}` answers with one demonstration, as accuracy: {listed(known)}."]
     peaks = curves[curves["token"] == "argument"].groupby("relation", sort=False)["mean"].max()
     if len(peaks):
         highest = [f"{peak:.2f} for {title(r).lower()}" for r, peak in peaks.items()]
         lines.append(
             "- The argument's mean reciprocal rank, on items answered correctly, reaches at most "
-            f"{_listed(highest)}."
+            f"{listed(highest)}."
         )
         lines.append(f"- {signature_sentence(stages)}")
     bare = [f"{a.value:.2f} on {title(r).lower()}" for r, a in zero_shot.items()]
-    lines.append(f"- Without the demonstration accuracy is {_listed(bare)}.")
+    lines.append(f"- Without the demonstration accuracy is {listed(bare)}.")
     return "\n".join(lines)
-
-
-def provenance_sentence(manifest: Manifest) -> str:
-    """What made this page: commit, versions and the number of result files."""
-    made = manifest.provenance
-    versions = made["versions"]
-    commit = (made["commit"] or "unknown")[:12] + (" with local changes" if made["dirty"] else "")
-    return (
-        f"*Made from commit {commit} with torch {versions['torch']} and transformers "
-        f"{versions['transformers']}; {len(manifest.files)} result files were written and checked.*"
-    )
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

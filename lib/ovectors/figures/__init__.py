@@ -1,0 +1,1 @@
+"""Figures, a module for each chapter; nothing is computed here but positions and colours."""
