@@ -79,7 +79,7 @@ def of_group(name: str, group: str) -> list[Item]:
     return [item for item in load_relation(name).items if item.group == group]
 
 
-@pytest.mark.parametrize("path", sorted(DATA.glob("*.csv")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(DATA.rglob("*.csv")), ids=lambda path: path.stem)
 def test_files_are_plain(path: Path) -> None:
     data = path.read_bytes()
     text = data.decode("utf-8")
@@ -92,10 +92,10 @@ def test_files_are_plain(path: Path) -> None:
 
 def test_the_readme_beside_the_files_tells_their_rows() -> None:
     readme = (DATA / "README.md").read_text("utf-8")
-    told = re.findall(r"^\| `(\w+\.csv)` \| ([\d,]+) \|", readme, re.MULTILINE)
+    told = re.findall(r"^\| `([\w/]+\.csv)` \| ([\d,]+) \|", readme, re.MULTILINE)
     there = {
-        path.name: f"{len(path.read_text('utf-8').splitlines()) - 1:,}"
-        for path in DATA.glob("*.csv")
+        path.relative_to(DATA).as_posix(): f"{len(path.read_text('utf-8').splitlines()) - 1:,}"
+        for path in DATA.rglob("*.csv")
     }
     assert dict(told) == there
 

@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ovectors.errors import UserError
 from ovectors.prompts import one_shot, zero_shot
-from ovectors.relations import load_relation
+from ovectors.relations import MORE_RELATIONS, describe, load_relation
 from ovectors.training import train as loop
 from ovectors.training.corpus import Corpus, sample_texts
 from ovectors.training.documents import Documents, mixture
-from ovectors.training.lexicon import Lexicon, gerund, is_held_out, plural
+from ovectors.training.lexicon import Lexicon, is_held_out
 from ovectors.training.recipe import load_recipe
 from ovectors.training.tokenizer import build_tokenizer
 
@@ -231,13 +231,53 @@ def test_any_text_survives_the_tokenizer(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_spelling_of_forms():
-    assert [plural(word) for word in ("cup", "box", "berry", "key", "brush")] == [
-        "cups",
-        "boxes",
-        "berries",
-        "keys",
-        "brushes",
-    ]
-    pairs = (("stop", "stopped"), ("bake", "baked"), ("try", "tried"), ("walk", "walked"))
-    assert [gerund(*pair) for pair in pairs] == ["stopping", "baking", "trying", "walking"]
+def test_functions_are_named_by_kind_and_the_identity_covers_its_kind(lexicon):
+    functions = lexicon.functions
+    assert dict(functions["verb_third"])["try"] == "tries"
+    assert dict(functions["place_currency"])["Poland"] == "zloty"
+    assert dict(functions["word_capital"])["silver"] == "Silver"
+    for name, pairs in functions.items():
+        kind, _, function = name.partition("_")
+        same = dict(functions[f"{kind}_same"])
+        assert all(argument in same for argument, _ in pairs)
+        assert function != "same" or all(x == y for x, y in pairs)
+    for name in MORE_RELATIONS:
+        described = describe(name)
+        items = load_relation(name).items
+        assert functions[f"{described.kind}_{described.cue}"] == tuple(
+            (item.argument, item.answer) for item in items
+        )
+
+
+def test_cues_name_the_same_functions_identity_first(lexicon):
+    cued = lexicon.cued
+    assert sum(map(len, cued.values())) == len(lexicon.functions)
+    first = {kind: next(iter(cues)) for kind, cues in cued.items()}
+    assert first.pop("place") == "name" and all(kind == cue for kind, cue in first.items())
+    for kind, cues in cued.items():
+        identity, *others = cues.values()
+        assert others and identity == dict(lexicon.functions[f"{kind}_same"])
+    assert cued["place"]["capital"]["Poland"] == "Warsaw"
+    assert {cue: answers["mirror"] for cue, answers in cued["verb"].items() if cue != "agent"} == {
+        "verb": "mirror",
+        "past": "mirrored",
+        "title": "Mirror",
+        "upper": "MIRROR",
+        "third": "mirrors",
+        "gerund": "mirroring",
+    }
+    assert cued["word"]["title"]["cup"] == "Cup" and cued["word"]["plural"]["child"] == "children"
+    assert cued["person"]["feminine"]["actor"] == "actress"
+
+
+def test_inflected_verbs_have_every_form(lexicon):
+    assert len(lexicon.inflected) == 300
+    for function in ("past", "third", "gerund", "capital", "upper"):
+        known = dict(lexicon.functions[f"verb_{function}"])
+        assert all(verb.argument in known for verb in lexicon.inflected)
+
+
+def test_the_data_of_a_record_are_all_files_by_their_place():
+    hashes = loop.data_hashes()
+    assert {"past_tense.csv", "more/noun_plural.csv", "more/relations.toml"} <= hashes.keys()
+    assert all(len(digest) == 64 for digest in hashes.values())

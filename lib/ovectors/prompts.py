@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ovectors.errors import UserError
-from ovectors.relations import SAME_NAME, Item, Relation
+from ovectors.relations import MORE_RELATIONS, SAME_NAME, Item, Relation, describe
 from ovectors.tables import read_words
 
 
@@ -100,6 +100,24 @@ TEMPLATES = {
     ),
 }
 
+
+def _cued(name: str) -> Template:
+    """The template of one of `MORE_RELATIONS`: the argument stands before the function's name.
+
+    What is prepared at the argument is then not yet the answer to this question.
+    """
+    described = describe(name)
+    assert described is not None
+    return Template(
+        question=f"Q: {{argument}}, {described.cue}?\nA:",
+        separator="\n",
+        fact=f"The {described.cue} of {{argument}} is {{answer}}.",
+        demonstrations=described.demonstrations,
+    )
+
+
+TEMPLATES |= {name: _cued(name) for name in MORE_RELATIONS}
+
 GENERIC = Template(
     question="Q: {argument}\nA:", separator="\n", fact="{argument} belongs to {answer}."
 )
@@ -185,7 +203,7 @@ def repeated_pattern(relation: Relation, item: Item, *, seed: int = 0) -> Prompt
 
 
 def read_nonsense() -> tuple[str, ...]:
-    """Common short words that are no relation's argument, for the repeated pattern."""
+    """Common short words for the repeated pattern; none is in a relation of the paper."""
     return read_words("nonsense_words.csv")
 
 

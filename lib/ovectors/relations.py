@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ovectors.colored_objects import ColoredQuestion, generate_questions, read_big_bench
 from ovectors.errors import UserError
-from ovectors.tables import DATA, Row, read_table
+from ovectors.tables import DATA, Row, read_table, read_text
 
 TITLES = {
     "world_capitals": "World capitals",
@@ -18,6 +19,10 @@ TITLES = {
     "colored_objects": "Coloured objects",
 }
 RELATIONS = tuple(TITLES)
+"""The five of the paper."""
+
+MORE = DATA / "more"
+"""Further relations: a CSV file each, and `relations.toml`, which says how they are asked about."""
 
 SAME_NAME = "same_name"
 """The group of items whose answer is their argument (Singapore): loaded, never measured."""
@@ -55,11 +60,45 @@ class Relation:
     items: tuple[Item, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What is known about one of `MORE_RELATIONS` beside its pairs.
+
+    Attributes:
+        title: the name in figures.
+        kind: what its arguments are (`place`, `verb`, ...); relations of one kind share arguments.
+        cue: the function's name in a question, unique within the kind: `Q: cat, plural?`.
+        demonstrations: the pair to show, and the one to show where the first tells the answer.
+    """
+
+    title: str
+    kind: str
+    cue: str
+    demonstrations: tuple[Item, ...]
+
+
+def _read_descriptions() -> dict[str, Description]:
+    tables = tomllib.loads(read_text(MORE / "relations.toml"))
+    for table in tables.values():
+        pairs = table.pop("demonstrations", [])
+        table["demonstrations"] = tuple(Item(argument=a, answer=b) for a, b in pairs)
+    return {name: Description(**table) for name, table in tables.items()}
+
+
+_DESCRIPTIONS = _read_descriptions()
+MORE_RELATIONS = tuple(_DESCRIPTIONS)
+
+
+def describe(name: str) -> Description | None:
+    """The title, kind, cue and demonstrations of one of `MORE_RELATIONS`; None for any other."""
+    return _DESCRIPTIONS.get(name)
+
+
 def load_relation(name: str, *, path: Path | str | None = None, seed: int = 0) -> Relation:
     """A relation of the library, or a user's own.
 
     Args:
-        name: one of `RELATIONS`; any other name needs a path.
+        name: one of `RELATIONS` or `MORE_RELATIONS`; any other name needs a path.
         path: a CSV file (columns argument, answer and, if wanted, group) to read instead of the
             library's; for `colored_objects` a BIG-bench task file, whose first 200 items are used.
         seed: chooses the generated questions of `colored_objects`; nothing else depends on it.
@@ -75,10 +114,14 @@ def load_relation(name: str, *, path: Path | str | None = None, seed: int = 0) -
         items = _csv_items(Path(path))
     elif name in TITLES:
         items = _csv_items(DATA / f"{name}.csv")
+    elif name in MORE_RELATIONS:
+        items = _csv_items(MORE / f"{name}.csv")
     else:
-        known = ", ".join(RELATIONS)
+        known = ", ".join((*RELATIONS, *MORE_RELATIONS))
         raise UserError(f"unknown relation {name!r}; choose one of {known}, or give a CSV file")
-    return Relation(name=name, title=TITLES.get(name, name), items=items)
+    described = describe(name)
+    title = described.title if described else TITLES.get(name, name)
+    return Relation(name=name, title=title, items=items)
 
 
 def capitalise(word: str) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ovectors.relations import Item, load_relation
+from ovectors.relations import MORE_RELATIONS, Item, describe, load_relation
 from ovectors.tables import read_words
 
 HELD_OUT_SHARE = 5  # one item in five
-N_INFLECTED = 300  # verbs that also appear in the third person, the gerund and upper case
-_NO_SIMPLE_GERUND = ("ie", "ee", "oe", "ye", "c")
-_NO_SIMPLE_PLURAL = ("f", "fe", "o", "man", "s", "ss")
 
 
 def is_held_out(argument: str) -> bool:
@@ -21,30 +19,8 @@ def is_held_out(argument: str) -> bool:
     A fixed fifth, chosen by hash and so the same on every machine and for every size of model.
     Such items still occur in running text and in other formats.
     """
-    return _order(argument) % HELD_OUT_SHARE == 0
-
-
-def _order(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def third_person(verb: str) -> str:
-    """`walk` -> `walks`, `watch` -> `watches`, `carry` -> `carries`."""
-    return plural(verb)
-
-
-def plural(noun: str) -> str:
-    """Regular English -s form: `cup` -> `cups`, `box` -> `boxes`, `berry` -> `berries`."""
-    if noun.endswith(("s", "x", "z", "ch", "sh")):
-        return noun + "es"
-    if noun.endswith("y") and noun[-2] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + "s"
-
-
-def gerund(verb: str, past: str) -> str:
-    """The -ing form of a regular verb, doubled as its past is: `stop, stopped` -> `stopping`."""
-    return (verb if verb.endswith("y") else past[:-2]) + "ing"
+    digest = hashlib.sha256(argument.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % HELD_OUT_SHARE == 0
 
 
 @dataclass(frozen=True)
@@ -88,36 +64,67 @@ class Lexicon:
 
     @cached_property
     def inflected(self) -> tuple[Item, ...]:
-        """Regular verbs whose other forms are known too: arguments of several relations."""
-        candidates = [
-            verb
-            for verb in self.verbs
-            if verb.group == "regular" and not verb.argument.endswith(_NO_SIMPLE_GERUND)
-        ]
-        return tuple(sorted(candidates, key=lambda verb: _order(verb.argument))[:N_INFLECTED])
+        """Verbs whose other forms are known too: arguments of several relations."""
+        known = {item.argument for item in load_relation("verb_third_person").items}
+        return tuple(verb for verb in self.verbs if verb.argument in known)
 
     @cached_property
     def functions(self) -> dict[str, tuple[tuple[str, str], ...]]:
-        """One-to-one relations over shared arguments, as (argument, answer) pairs.
+        """One-to-one relations as (argument, answer) pairs, named `<kind of argument>_<function>`.
 
         The same word is an argument of many of them, so that its position in the prompt cannot
-        prepare one answer in advance.
+        prepare one answer in advance. `<kind>_same`, the identity of all arguments of a kind, comes
+        first in its kind.
         """
-        nouns = [w for w in self.words if not w.argument.endswith(_NO_SIMPLE_PLURAL)]
+        given = self._built_in()
+        for name in MORE_RELATIONS:
+            described = describe(name)
+            given[f"{described.kind}_{described.cue}"] = _pairs(load_relation(name).items)
+        kinds = dict.fromkeys(_kind(name) for name in given)
+        functions: dict[str, tuple[tuple[str, str], ...]] = {}
+        for kind in kinds:
+            of_kind = {name: pairs for name, pairs in given.items() if _kind(name) == kind}
+            arguments = dict.fromkeys(x for pairs in of_kind.values() for x, _ in pairs)
+            functions[f"{kind}_same"] = tuple((x, x) for x in arguments)
+            functions |= of_kind
+        return functions
+
+    def _built_in(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """The functions of the paper's relations and of spelling: first letter, all letters."""
         single = [c for c in self.capitals if " " not in c.argument]
-        verbs = self.inflected
         return {
-            "word_same": tuple((w.argument, w.argument) for w in self.words),
-            "word_capital": tuple((w.argument, w.answer) for w in self.words),
+            "word_capital": _pairs(self.words),
             "word_upper": tuple((w.argument, w.argument.upper()) for w in self.words),
-            "word_plural": tuple((w.argument, plural(w.argument)) for w in nouns),
-            "verb_same": tuple((v.argument, v.argument) for v in self.verbs),
-            "verb_past": tuple((v.argument, v.answer) for v in self.verbs),
-            "verb_third": tuple((v.argument, third_person(v.argument)) for v in verbs),
-            "verb_gerund": tuple((v.argument, gerund(v.argument, v.answer)) for v in verbs),
-            "verb_capital": tuple((v.argument, v.argument.capitalize()) for v in verbs),
-            "verb_upper": tuple((v.argument, v.argument.upper()) for v in verbs),
-            "place_same": tuple((c.argument, c.argument) for c in self.capitals),
-            "place_capital": tuple((c.argument, c.answer) for c in self.capitals),
+            "verb_past": _pairs(self.verbs),
+            "verb_capital": tuple((v.argument, v.argument.capitalize()) for v in self.inflected),
+            "verb_upper": tuple((v.argument, v.argument.upper()) for v in self.inflected),
+            "place_capital": _pairs(self.capitals),
             "place_upper": tuple((c.argument, c.argument.upper()) for c in single),
         }
+
+    @cached_property
+    def cued(self) -> dict[str, dict[str, dict[str, str]]]:
+        """The functions as they are asked for by name: kind -> cue -> {argument: answer}.
+
+        The identity comes first in each kind, under the kind's own name.
+        """
+        cued: dict[str, dict[str, dict[str, str]]] = {}
+        for name, pairs in self.functions.items():
+            cued.setdefault(_kind(name), {})[_cue(name)] = dict(pairs)
+        return cued
+
+
+def _pairs(items: Iterable[Item]) -> tuple[tuple[str, str], ...]:
+    return tuple((item.argument, item.answer) for item in items)
+
+
+def _kind(function: str) -> str:
+    return function.split("_")[0]
+
+
+def _cue(function: str) -> str:
+    """What a function is called in a question; "capital" alone would be a place's."""
+    kind, name = function.split("_")
+    if name == "same":
+        return "name" if kind == "place" else kind
+    return "title" if name == "capital" and kind != "place" else name

@@ -162,7 +162,8 @@ def save_model(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, folde
 
 def data_hashes() -> dict[str, str]:
     """SHA-256 of every data file that the corpus is made from."""
-    return {path.name: sha256_of(path) for path in sorted(DATA.glob("*.csv"))}
+    files = sorted(path for path in DATA.rglob("*") if path.suffix in (".csv", ".toml"))
+    return {path.relative_to(DATA).as_posix(): sha256_of(path) for path in files}
 
 
 def training_record(
