@@ -7,8 +7,11 @@ piece an interval beside the bound it has to clear; the verdict follows from the
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -161,7 +164,7 @@ RULES = {
 
 
 class Measured(BaseModel):
-    """A number of a verdict, with its interval."""
+    """A number of a verdict, with its interval; bound, holds and paper as in its `Evidence`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -173,6 +176,7 @@ class Measured(BaseModel):
     n: int
     bound: float | None = None
     holds: bool | None = None
+    paper: bool = False
 
 
 class Published(BaseModel):
@@ -263,6 +267,23 @@ def judge(
     )
 
 
+def published(claim_id: str, model: str = "") -> list[Published]:
+    """The paper's numbers for a claim, on whatever models it has them; those on `model` first.
+
+    The list is empty where the paper prints none. Raises KeyError for what is no claim.
+    """
+    RULES[claim_id]
+    known = _all_published().get(claim_id, ())
+    return sorted(known, key=lambda one: one.model != model)
+
+
+@cache
+def _all_published() -> dict[str, tuple[Published, ...]]:
+    """What `published.toml` holds, checked against the schema."""
+    rows = tomllib.loads(files("ovectors").joinpath("published.toml").read_text("utf-8"))
+    return {name: tuple(Published(**row) for row in found) for name, found in rows.items()}
+
+
 def context(relation: str, name: str, found: Interval) -> Measured:
     """A number that a card shows beside the evidence."""
     return Measured(relation=relation, name=name, n=found.n, **_numbers(found))
@@ -270,7 +291,7 @@ def context(relation: str, name: str, found: Interval) -> Measured:
 
 def _measured(one: Evidence) -> Measured:
     shown = context(one.relation, one.criterion, one.found)
-    return shown.model_copy(update={"bound": one.bound, "holds": one.holds})
+    return shown.model_copy(update={"bound": one.bound, "holds": one.holds, "paper": one.paper})
 
 
 def _numbers(found: Interval) -> dict[str, float | None]:

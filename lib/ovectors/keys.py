@@ -22,9 +22,9 @@ _MODEL_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-# models.toml is left out: the entry of the model that runs is part of its identity, and a new entry
-# changes nothing for the others.
-_DATA_SUFFIXES = (".csv", ".json", ".yaml", ".txt")
+# models.toml does not count: the entry of the model that runs is part of its identity, and a new
+# entry changes nothing for the others.
+_DATA_SUFFIXES = (".csv", ".json", ".toml", ".txt", ".yaml")
 
 
 def key_parts(
@@ -86,7 +86,7 @@ def library_hash(code: Iterable[str]) -> str:
 
 
 def data_hash() -> str:
-    """One hash over the package's data files."""
+    """One hash over the package's data files and the paper's numbers."""
     return _hash_files(_data_files())
 
 
@@ -134,8 +134,9 @@ def _files_of(name: str) -> list[Path]:
 
 
 def _data_files() -> list[Path]:
-    everything = paths.PACKAGE.rglob("*")
-    return sorted(path for path in everything if path.suffix in _DATA_SUFFIXES and path.is_file())
+    inside = (paths.PACKAGE / "data").rglob("*")
+    data = (path for path in inside if path.suffix in _DATA_SUFFIXES and path.is_file())
+    return [*sorted(data), paths.PACKAGE / "published.toml"]
 
 
 def _hash_files(files: Iterable[Path]) -> str:
