@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,8 @@ def data_hash() -> str:
 def library_sources(code: Iterable[str]) -> list[Path]:
     """The files of this package that the code imports, and those that these import, and so on.
 
-    Imports are read from the source, inside functions too, and nothing is run. Code that Python
-    cannot parse counts as using the whole package.
+    Imports are read from the source, inside functions too but not those for type checkers alone,
+    and nothing is run. Code that Python cannot parse counts as using the whole package.
     """
     try:
         waiting = [name for source in code for name in _imports(source, package="")]
@@ -113,7 +113,7 @@ def library_sources(code: Iterable[str]) -> list[Path]:
 def _imports(source: str, *, package: str) -> list[str]:
     """Dotted names that the source imports; `from a import b` gives both `a` and `a.b`."""
     names = []
-    for node in ast.walk(ast.parse(source)):
+    for node in _executed(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -122,6 +122,14 @@ def _imports(source: str, *, package: str) -> list[str]:
             base = ".".join([*above, *([node.module] if node.module else [])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return [name for name in names if name.split(".")[0] == paths.PACKAGE.name]
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below, but those under `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from _executed(child)
 
 
 def _files_of(name: str) -> list[Path]:
