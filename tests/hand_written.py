@@ -106,9 +106,12 @@ class Gpt2(Net):
         scale /= i + 1 if self.c.scale_attn_by_inverse_layer_idx else 1
         return self.conv(attend(q, k, v, scale=scale), self.at(i, "attn.c_proj"))
 
-    def ffn(self, i: int, x: Tensor) -> Tensor:
+    def neurons(self, i: int, x: Tensor) -> Tensor:
         inner = self.conv(self.norm(x, self.at(i, "ln_2")), self.at(i, "mlp.c_fc"))
-        return self.conv(F.gelu(inner, approximate="tanh"), self.at(i, "mlp.c_proj"))
+        return F.gelu(inner, approximate="tanh")
+
+    def ffn(self, i: int, x: Tensor) -> Tensor:
+        return self.conv(self.neurons(i, x), self.at(i, "mlp.c_proj"))
 
 
 class GptJ(Net):
@@ -127,9 +130,12 @@ class GptJ(Net):
         mixed = attend(q, k, v, scale=q.shape[-1] ** -0.5)
         return self.linear(mixed, self.at(i, "attn.out_proj"))
 
-    def ffn(self, i: int, x: Tensor) -> Tensor:
+    def neurons(self, i: int, x: Tensor) -> Tensor:
         inner = self.linear(self.norm(x, self.at(i, "ln_1")), self.at(i, "mlp.fc_in"))
-        return self.linear(F.gelu(inner, approximate="tanh"), self.at(i, "mlp.fc_out"))
+        return F.gelu(inner, approximate="tanh")
+
+    def ffn(self, i: int, x: Tensor) -> Tensor:
+        return self.linear(self.neurons(i, x), self.at(i, "mlp.fc_out"))
 
 
 class Bloom(Net):
@@ -153,10 +159,12 @@ class Bloom(Net):
         mixed = attend(*fused, scale=fused.shape[-1] ** -0.5, bias=near.to(x.dtype))
         return self.linear(mixed, self.at(i, "self_attention.dense"))
 
-    def ffn(self, i: int, x: Tensor) -> Tensor:
+    def neurons(self, i: int, x: Tensor) -> Tensor:
         normed = self.norm(x, self.at(i, "post_attention_layernorm"))
-        inner = self.linear(normed, self.at(i, "mlp.dense_h_to_4h"))
-        return self.linear(F.gelu(inner, approximate="tanh"), self.at(i, "mlp.dense_4h_to_h"))
+        return F.gelu(self.linear(normed, self.at(i, "mlp.dense_h_to_4h")), approximate="tanh")
+
+    def ffn(self, i: int, x: Tensor) -> Tensor:
+        return self.linear(self.neurons(i, x), self.at(i, "mlp.dense_4h_to_h"))
 
 
 class GptNeoX(Net):
@@ -179,10 +187,12 @@ class GptNeoX(Net):
         mixed = attend(q, k, v, scale=q.shape[-1] ** -0.5)
         return self.linear(mixed, self.at(i, "attention.dense"))
 
-    def ffn(self, i: int, x: Tensor) -> Tensor:
+    def neurons(self, i: int, x: Tensor) -> Tensor:
         normed = self.norm(x, self.at(i, "post_attention_layernorm"))
-        inner = self.linear(normed, self.at(i, "mlp.dense_h_to_4h"))
-        return self.linear(F.gelu(inner), self.at(i, "mlp.dense_4h_to_h"))
+        return F.gelu(self.linear(normed, self.at(i, "mlp.dense_h_to_4h")))
+
+    def ffn(self, i: int, x: Tensor) -> Tensor:
+        return self.linear(self.neurons(i, x), self.at(i, "mlp.dense_4h_to_h"))
 
 
 class Llama(Net):
@@ -209,10 +219,13 @@ class Llama(Net):
         k, v = (one.repeat_interleave(n // shared, 0) for one in (k, v))
         return self.linear(attend(q, k, v, scale=width**-0.5), self.at(i, "self_attn.o_proj"))
 
-    def ffn(self, i: int, x: Tensor) -> Tensor:
+    def neurons(self, i: int, x: Tensor) -> Tensor:
         normed = self.norm(x, self.at(i, "post_attention_layernorm"))
         gate, up = (self.linear(normed, self.at(i, f"mlp.{name}_proj")) for name in ("gate", "up"))
-        return self.linear(F.silu(gate) * up, self.at(i, "mlp.down_proj"))
+        return F.silu(gate) * up
+
+    def ffn(self, i: int, x: Tensor) -> Tensor:
+        return self.linear(self.neurons(i, x), self.at(i, "mlp.down_proj"))
 
 
 NETS = {"gpt2": Gpt2, "gptj": GptJ, "bloom": Bloom, "gpt_neox": GptNeoX}
@@ -229,6 +242,7 @@ def hand_written(
     """before, mid, after, attention, ffn as [layer, token, d_model]; logits [token, vocabulary].
 
     There is no mid where attention and FFN run in parallel. `edit` may change each contribution.
+    `neurons`, as [layer, token, neuron], are the activations that the FFN's last matrix reads.
     """
     net = NETS[model.config.model_type](model, dtype)
     x = net.embed(torch.tensor(ids))
@@ -236,7 +250,9 @@ def hand_written(
     for i in range(model.config.num_hidden_layers):
         attention = edit("attention", i, net.attention(i, x))
         mid = x + attention
-        ffn = edit("ffn", i, net.ffn(i, x if net.parallel else mid))
+        read = x if net.parallel else mid
+        kept.setdefault("neurons", []).append(net.neurons(i, read))
+        ffn = edit("ffn", i, net.ffn(i, read))
         states = {"before": x, "attention": attention, "ffn": ffn, "after": mid + ffn}
         for part, state in (states if net.parallel else states | {"mid": mid}).items():
             kept.setdefault(part, []).append(state)

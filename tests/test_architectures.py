@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from transformers import BloomConfig, Gemma2Config, GPT2Config, OPTConfig
 
+from hand_written import hand_written
 from ovectors.architectures import FAMILIES, architecture_for, module_at
 from ovectors.errors import UserError
-from tiny_models import CASES, PARALLEL, SEQUENTIAL, tiny, tiny_config
+from tiny_models import CASES, PARALLEL, PROMPTS, SEQUENTIAL, tiny, tiny_config
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -33,6 +34,33 @@ def test_the_mid_residual_depends_on_the_config_not_on_the_class() -> None:
     assert parallel.family == sequential.family
     assert parallel.mid is None
     assert sequential.mid == "post_attention_layernorm"
+
+
+def keeper(seen: dict, number: int):
+    def keep(_module, args, output) -> None:
+        seen[number] = (args[0][0], output[0])
+
+    return keep
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_projection_reads_the_activations_of_the_neurons(case: str) -> None:
+    """Its input is what the hand-written pass holds, and its output is the FFN contribution."""
+    model = tiny(case)
+    truth = hand_written(model.model, PROMPTS[0])
+    seen, handles = {}, []
+    for number, layer in enumerate(model.layers):
+        projection = model.architecture.projection_of(layer)
+        handles.append(projection.register_forward_hook(keeper(seen, number)))
+    with torch.no_grad():
+        model.model(torch.tensor([PROMPTS[0]]))
+    for handle in handles:
+        handle.remove()
+    for number in range(model.n_layers):
+        exact = {"rtol": 1e-4, "atol": 1e-4}
+        read, given = seen[number]
+        torch.testing.assert_close(read.double(), truth["neurons"][number], **exact)
+        torch.testing.assert_close(given.double(), truth["ffn"][number], **exact)
 
 
 @pytest.mark.parametrize("case", PARALLEL)

@@ -32,6 +32,8 @@ class Architecture:
         layers: the list of blocks, from the model.
         ffn: the module whose output is exactly what the FFN adds to the stream, from a block.
         attention: the same for attention.
+        projection: the last matrix of the FFN, from a block: what it reads are the activations of
+            the FFN's neurons (in a gated FFN the gated ones), and its rows what each one adds.
         mid: the norm whose input is the mid residual, from a block; None where attention and FFN
             run in parallel, so that no such state exists.
         final_norm: the norm before the head, from the model.
@@ -43,6 +45,7 @@ class Architecture:
     layers: str
     ffn: str
     attention: str
+    projection: str
     mid: str | None
     final_norm: str
     head: str = "lm_head"
@@ -58,6 +61,10 @@ class Architecture:
     def attention_of(self, layer: nn.Module) -> nn.Module:
         """The module of a block whose output is the attention contribution."""
         return module_at(layer, self.attention)
+
+    def projection_of(self, layer: nn.Module) -> nn.Module:
+        """The module of a block that reads the activations of the FFN's neurons."""
+        return module_at(layer, self.projection)
 
     def mid_of(self, layer: nn.Module) -> nn.Module:
         """The norm of a block whose input is the mid residual; UserError where there is none."""
@@ -101,6 +108,7 @@ def _gpt2(config: PretrainedConfig) -> Architecture:
         layers="transformer.h",
         ffn="mlp",
         attention="attn",
+        projection="mlp.c_proj",
         mid="ln_2",
         final_norm="transformer.ln_f",
     )
@@ -112,6 +120,7 @@ def _gptj(config: PretrainedConfig) -> Architecture:
         layers="transformer.h",
         ffn="mlp",
         attention="attn",
+        projection="mlp.fc_out",
         mid=None,
         final_norm="transformer.ln_f",
     )
@@ -134,6 +143,7 @@ def _bloom(config: PretrainedConfig) -> Architecture:
         layers="transformer.h",
         ffn="mlp.dense_4h_to_h",
         attention="self_attention.dense",
+        projection="mlp.dense_4h_to_h",
         mid="post_attention_layernorm",
         final_norm="transformer.ln_f",
     )
@@ -145,6 +155,7 @@ def _gpt_neox(config: PretrainedConfig) -> Architecture:
         layers="gpt_neox.layers",
         ffn="mlp",
         attention="attention",
+        projection="mlp.dense_4h_to_h",
         mid=None if config.use_parallel_residual else "post_attention_layernorm",
         final_norm="gpt_neox.final_layer_norm",
         head="lm_head|embed_out",
@@ -158,6 +169,7 @@ def _llama(config: PretrainedConfig) -> Architecture:
         layers="model.layers",
         ffn="mlp",
         attention="self_attn",
+        projection="mlp.down_proj",
         mid="post_attention_layernorm",
         final_norm="model.norm",
     )
