@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from ovectors.statistics import bootstrap_bands, bootstrap_mean, share
+from ovectors.statistics import (
+    bootstrap_bands,
+    bootstrap_mean,
+    corrected,
+    crossed_mean,
+    nothing,
+    paired_difference,
+    share,
+)
 
 
 def test_the_bootstrap_agrees_with_the_normal_theory_of_a_mean():
@@ -60,3 +68,115 @@ def test_one_item_has_no_interval_and_none_is_refused():
 
 def test_it_prints_with_bounds_and_n():
     assert str(share([True, False] * 50)) == "0.50 [0.40, 0.60], n = 100"
+
+
+def test_a_paired_difference_is_the_bootstrap_of_the_differences():
+    rng = np.random.default_rng(5)
+    before = rng.normal(size=80)
+    after = before + 0.3 + 0.1 * rng.normal(size=80)
+    found = paired_difference(after, before, seed=3)
+    assert found.value == pytest.approx((after - before).mean())
+    margin = 1.96 * (after - before).std(ddof=1) / np.sqrt(80)
+    assert (found.low, found.high) == pytest.approx(
+        (found.value - margin, found.value + margin), abs=0.2 * margin
+    )
+    # Pairs are kept: the spread of items, which both share, does not widen the interval.
+    assert found.high - found.low < 0.1 < bootstrap_mean(after).high - bootstrap_mean(after).low
+    with pytest.raises(ValueError):
+        paired_difference(after, before[:-1])
+
+
+def resampled_by_loops(values, *, n_resamples, seed):
+    """Draw sources and items, each as a whole, one resample at a time."""
+    rng = np.random.default_rng(seed)
+    sources, items = values.shape
+    return np.array(
+        [
+            values[rng.integers(sources, size=sources)][:, rng.integers(items, size=items)].mean()
+            for _ in range(n_resamples)
+        ]
+    )
+
+
+def made_up_effects(sources, items, *, seed=6):
+    """Values of which some sources are good and some items are easy."""
+    rng = np.random.default_rng(seed)
+    of_source, of_item = rng.normal(size=(sources, 1)), 0.5 * rng.normal(size=items)
+    return of_source + of_item + 0.1 * rng.normal(size=(sources, items))
+
+
+@pytest.mark.parametrize(("sources", "items"), [(20, 60), (5, 200), (40, 8)])
+def test_a_crossed_mean_resamples_sources_and_items(sources, items):
+    values = made_up_effects(sources, items)
+    found = crossed_mean(values)
+    truth = resampled_by_loops(values, n_resamples=4000, seed=7)
+    low, high = np.percentile(truth, [2.5, 97.5])
+    assert (found.value, found.n) == (pytest.approx(values.mean()), items)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.08 * (high - low))
+    # Taken over items alone the interval would be far too narrow.
+    narrow = bootstrap_mean(values.mean(axis=0))
+    if sources < items:
+        assert narrow.high - narrow.low < 0.6 * (found.high - found.low)
+
+
+def test_a_crossed_mean_covers_the_truth_where_items_alone_do_not():
+    rng = np.random.default_rng(8)
+    crossed = alone = 0
+    for _ in range(200):
+        values = made_up_effects(20, 60, seed=rng.integers(2**32))
+        interval, naive = crossed_mean(values), bootstrap_mean(values.mean(axis=0))
+        crossed += interval.low <= 0 <= interval.high
+        alone += naive.low <= 0 <= naive.high
+    assert crossed / 200 > 0.85 and alone / 200 < 0.7
+
+
+def test_a_crossed_mean_of_one_source_is_a_mean_over_items():
+    values = made_up_effects(1, 100)
+    found, plain = crossed_mean(values), bootstrap_mean(values[0])
+    assert found.value == pytest.approx(plain.value)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.03)
+
+
+def test_a_crossed_mean_of_one_item_has_no_interval_and_of_nothing_is_refused():
+    found = crossed_mean(np.ones((5, 1)))
+    assert (found.value, found.n) == (1.0, 1) and np.isnan(found.low) and np.isnan(found.high)
+    for shape in ((0, 3), (3, 0)):
+        with pytest.raises(ValueError, match="no sources or no items"):
+            crossed_mean(np.ones(shape))
+
+
+def test_corrected_confidence_holds_for_all_intervals_together():
+    assert corrected(1) == corrected(0) == pytest.approx(0.95)
+    assert corrected(5) == pytest.approx(0.99)
+    assert corrected(4, confidence=0.9) == pytest.approx(0.975)
+    # Ten intervals of that confidence miss at least one of their ten truths in about 5% of cases.
+    rng = np.random.default_rng(9)
+    missed = 0
+    for _ in range(200):
+        data = rng.normal(size=(80, 10))
+        bands = bootstrap_bands(data, confidence=corrected(10))
+        missed += any(not band.low <= 0 <= band.high for band in bands)
+    assert missed / 200 < 0.15
+    plain = sum(
+        any(not b.low <= 0 <= b.high for b in bootstrap_bands(rng.normal(size=(80, 10))))
+        for _ in range(60)
+    )
+    assert plain / 60 > 0.25
+
+
+def test_more_confidence_is_a_wider_interval_everywhere():
+    values = np.random.default_rng(10).random((6, 30))
+    for make in (
+        lambda c: crossed_mean(values, confidence=c),
+        lambda c: bootstrap_mean(values[0], confidence=c),
+        lambda c: paired_difference(values[0], values[1], confidence=c),
+        lambda c: share(values[0] > 0.5, confidence=c),
+    ):
+        usual, strict = make(0.95), make(corrected(5))
+        assert strict.low < usual.low and usual.high < strict.high
+        assert strict.value == usual.value
+
+
+def test_nothing_is_known_of_no_items():
+    found = nothing()
+    assert found.n == 0 and np.isnan([found.value, found.low, found.high]).all()
