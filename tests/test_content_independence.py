@@ -276,13 +276,9 @@ def test_random_weights_are_not_supported(untrained):
 def test_effects_tell_before_from_after():
     found = ci.effects(made_up(1.0, control=4.0))
     assert found["mean reciprocal rank before"].value == 0.25
-    assert (
-        found["mean reciprocal rank after"].value
-        == found["share with the answer on top after"].value
-        == 1
-    )
-    assert found["share without any effect"].value == 0
-    assert ci.effects(made_up(4.0, control=4.0))["share without any effect"].value == 1
+    assert found["mean reciprocal rank after"].value == found["answer on top after"].value == 1
+    assert found["no effect"].value == 0
+    assert ci.effects(made_up(4.0, control=4.0))["no effect"].value == 1
 
 
 def test_a_single_item_gives_no_verdict(mini):

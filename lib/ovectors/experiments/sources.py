@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -14,9 +14,11 @@ from torch import Tensor
 from ovectors import lens, stream
 from ovectors.encoding import EncodedPrompts, encode_relation
 from ovectors.errors import UserError
-from ovectors.models import LanguageModel
 from ovectors.relations import Relation, load_relation
 from ovectors.splits import split
+
+if TYPE_CHECKING:
+    from ovectors.models import LanguageModel
 
 MOST_CANDIDATES = 10
 """Sources are looked for among at most this many times as many examples as are wanted."""
@@ -107,6 +109,23 @@ def split_by_argument(
     return split(replace(encoded, prompts=plain), seed=seed)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """What an experiment on a task works with.
+
+    Attributes:
+        sources: the examples that the vectors come from.
+        development: nonsense patterns with the items that choose settings.
+        report: those with the items that are reported, without the arguments of the sources.
+        answers: the first tokens of the answers of all measurable items, run or not.
+    """
+
+    sources: Sources
+    development: EncodedPrompts
+    report: EncodedPrompts
+    answers: frozenset[int]
+
+
 def at_most(encoded: EncodedPrompts, count: int, *, seed: int = 0) -> EncodedPrompts:
     """The prompts, or `count` of them drawn by the seed and kept in order; 0 means all."""
     if not count or len(encoded) <= count:
@@ -195,3 +214,29 @@ def without(encoded: EncodedPrompts, arguments: Sequence[str]) -> EncodedPrompts
     met = set(arguments)
     kept = [at for at, one in enumerate(encoded.prompts) if one.item.argument not in met]
     return encoded.select(kept) if kept else encoded
+
+
+def material(
+    model: LanguageModel,
+    task: Task,
+    *,
+    n_sources: int = 20,
+    n_items: int = 0,
+    max_items: int = 0,
+    seed: int = 0,
+    examples: Sequence[str] = (),
+) -> Material:
+    """Sources and patterns of a task; of the items that are reported at most `max_items` (0: all).
+
+    The same settings give the same sources and the same items in every experiment.
+    """
+    drawn = {"n_items": n_items, "seed": seed}
+    sources = find_sources(model, task, n_sources=n_sources, examples=examples, **drawn)
+    development, report = patterns(model, task.relation, task.group, **drawn)
+    answers = frozenset(token for side in (development, report) for token in _answers(side))
+    kept = at_most(without(report, sources.arguments), max_items, seed=seed)
+    return Material(sources=sources, development=development, report=kept, answers=answers)
+
+
+def _answers(encoded: EncodedPrompts) -> list[int]:
+    return encoded.answer_ids.tolist()
