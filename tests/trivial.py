@@ -81,6 +81,7 @@ def enter(project: Path, monkeypatch: pytest.MonkeyPatch, *, check_models: bool 
         "CHAPTERS": "chapters",
         "BOOK": "book",
         "RUNS": "book/runs",
+        "PUBLISHED": "book/results",
         "MODELS": "models",
         "BUILD": "_build",
     }.items():

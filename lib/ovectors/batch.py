@@ -5,17 +5,17 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import nbformat
 
-from ovectors import keys, paths, results, runs, store
+from ovectors import comparison, keys, paths, results, runs, store
 from ovectors.catalogue import ModelSpec, model_spec
 from ovectors.errors import UserError
 from ovectors.execution import ChapterFailed, execute
-from ovectors.notebooks import Chapter, check_parameters
+from ovectors.notebooks import Chapter, check_parameters, default_parameters
 from ovectors.results import BrokenResult
 
 
@@ -27,7 +27,7 @@ class Job:
         asked: how the chapter is told which model: a name, a hub id or an absolute folder.
         parameters: all of them, checked, defaults included.
         parts: what its key is made of (`keys.key_parts`).
-        needed: whether it has to run: it is not whole and current, or it is forced.
+        forced: whether it runs even where it is whole and current.
     """
 
     chapter: Chapter
@@ -35,12 +35,17 @@ class Job:
     asked: str
     parameters: Mapping[str, Any]
     parts: Mapping[str, Any]
-    needed: bool = True
+    forced: bool = False
 
     @property
     def place(self) -> runs.Place:
         """Where the run goes."""
         return runs.place_of(self.chapter, self.spec)
+
+    @property
+    def needed(self) -> bool:
+        """Whether it has to run: it is not whole and current, or it is forced."""
+        return self.forced or runs.state_of(self.place, self.parts).kind != "current"
 
     def __str__(self) -> str:
         return f"{self.chapter.name} on {self.spec.name}"
@@ -68,36 +73,42 @@ def plan(
 
     Nothing has been started then: names, types of parameters, models and the folder that is
     written to are all checked first. A model whose every chapter is whole and current is not
-    looked at; `force` makes all jobs needed.
+    looked at; `force` makes all jobs needed. Chapters for all models together come last, once.
     """
     if "model" in given:
         raise UserError("the model is not given as a parameter: use --model")
     chapters = tuple(chapters)
+    own = [chapter for chapter in chapters if not chapter.across]
     jobs: list[Job] = []
     for name in dict.fromkeys(models):
         spec = model_spec(name)
-        mine = [_job(chapter, spec, given, force=force) for chapter in chapters]
+        mine = [_job(chapter, spec, given, force=force) for chapter in own]
         needed = [job for job in mine if job.needed]
         if needed:
             check_model(needed[0])
             shutil.rmtree(runs.workspace(needed[0].place))
         jobs += mine
+    for chapter in (one for one in chapters if one.across):
+        # Beside other chapters, what is given may be meant for those.
+        known = default_parameters(chapter) if own else given
+        told = {name: value for name, value in given.items() if name in known}
+        jobs.append(_job(chapter, comparison.ALL_MODELS, told, force=force))
     return tuple(jobs)
 
 
 def _job(chapter: Chapter, spec: ModelSpec, given: Mapping[str, Any], *, force: bool) -> Job:
     asked = spec.name if spec.group != "other" else str(spec.folder or spec.hub_id)
     parameters = check_parameters(chapter, {**given, "model": asked})
-    parts = keys.key_parts(chapter, parameters, spec)
-    state = runs.state_of(runs.place_of(chapter, spec), parts)
+    parts = _parts(chapter, parameters, spec)
     return Job(
-        chapter=chapter,
-        spec=spec,
-        asked=asked,
-        parameters=parameters,
-        parts=parts,
-        needed=force or state.kind != "current",
+        chapter=chapter, spec=spec, asked=asked, parameters=parameters, parts=parts, forced=force
     )
+
+
+def _parts(chapter: Chapter, parameters: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
+    if chapter.across:
+        return comparison.key_parts(chapter, parameters)
+    return keys.key_parts(chapter, parameters, spec)
 
 
 def check_model(job: Job) -> None:
@@ -122,6 +133,8 @@ def run_jobs(
     outcomes: list[Outcome] = []
     stopped = False
     for number, job in enumerate(jobs, start=1):
+        if job.chapter.across:  # it reads what the jobs before it have left
+            job = replace(job, parts=_parts(job.chapter, job.parameters, job.spec))
         head = f"[{number}/{len(jobs)}] {job}"
         if stopped:
             outcomes.append(Outcome(job=job, kind="not started"))
@@ -152,7 +165,8 @@ def run_job(job: Job) -> Outcome:
             runs.publish(job.place, work, sidecar)
         except ChapterFailed as failure:
             if failure.notebook is not None:
-                runs.keep_failed(job.place, failure.notebook, failure.reason)
+                notebook, refused = failure.notebook, failure.by_user
+                runs.keep_failed(job.place, notebook, failure.reason, refused=refused)
             reason, by_user = failure.reason, failure.by_user
         else:
             return Outcome(job=job, kind="done", seconds=time.monotonic() - began)
@@ -205,6 +219,6 @@ def _execute(job: Job, work: Path) -> runs.Sidecar:
 
 def _parts_after(job: Job) -> dict[str, Any]:
     """The key's parts after the run: a hub model's commit may have become known by it."""
-    if job.spec.folder is None:
+    if job.spec.hub_id is not None and job.spec.folder is None:
         return {**job.parts, "model": keys.model_identity(job.spec)}
     return dict(job.parts)

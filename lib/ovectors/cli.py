@@ -208,22 +208,33 @@ def _parameters(pairs: Sequence[str]) -> dict[str, str]:
 @commands.command()
 def status() -> None:
     """Show every run: whole and current, stale, broken, failed or missing."""
-    from ovectors import runs
+    from ovectors import comparison, runs
     from ovectors.notebooks import find_chapters
 
     table = _table("model", "chapter", "state", "time", "memory", "why", numbers=("time", "memory"))
-    chapters = find_chapters()
-    for model in dict.fromkeys([DEFAULT_MODEL, *runs.models_with_runs()]):
-        for chapter in chapters:
-            place = runs.Place(model=model, chapter=chapter.name)
-            state = runs.recorded_state(place, chapter)
-            cost = ["", ""]
-            if state.sidecar:
-                cost = [f"{state.sidecar.seconds:.0f} s", _size(state.sidecar.peak_memory_bytes)]
-            why = f"last run failed: {state.failure}" if state.failure else state.reason
-            kind = "failed" if state.failure and not state.sidecar else state.kind
-            table.add_row(model, chapter.name, kind, *cost, why)
+    models = dict.fromkeys([DEFAULT_MODEL, *runs.models_with_runs()])
+    for place, chapter in comparison.places(models, find_chapters()):
+        state = comparison.recorded_state(place, chapter)
+        cost = ["", ""]
+        if state.sidecar:
+            cost = [f"{state.sidecar.seconds:.0f} s", _size(state.sidecar.peak_memory_bytes)]
+        why = f"last run failed: {state.failure}" if state.failure else state.reason
+        kind = "failed" if state.failure and not state.sidecar else state.kind
+        table.add_row(place.model, place.chapter, kind, *cost, why)
     _console().print(table)
+
+
+@commands.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+def publish(models: tuple[str, ...]) -> None:
+    """Copy the claims of MODEL's runs to book/results/, to be committed.
+
+    The chapter that compares models shows them where a model has no run.
+    """
+    from ovectors.record import publish as publish_results
+
+    for model in models:
+        _say(f"{model}: published in {publish_results(model)}")
 
 
 @commands.command()

@@ -28,22 +28,33 @@ _DATA_SUFFIXES = (".csv", ".json", ".toml", ".txt", ".yaml")
 
 
 def key_parts(
-    chapter: notebooks.Chapter, parameters: Mapping[str, Any], spec: catalogue.ModelSpec
+    chapter: notebooks.Chapter,
+    parameters: Mapping[str, Any],
+    spec: catalogue.ModelSpec,
+    *,
+    identity: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything the key is made of, part by part, so that it can be said which part changed.
 
     chapter: the notebook's source; library: the modules it uses, directly or not; data: the
-    package's data files; model: which weights; parameters: all of them, defaults included;
-    versions: of Python and the packages that compute.
+    package's data files; model: which weights, `identity` where that is known otherwise;
+    parameters: all of them, defaults included; versions: of Python and the packages that compute.
     """
+    return {
+        **source_parts(chapter),
+        "model": model_identity(spec) if identity is None else dict(identity),
+        "parameters": {**results.plain(parameters), "model": spec.name},
+        "versions": results.versions(),
+        "device": device_class(str(parameters.get("device", "auto"))),
+    }
+
+
+def source_parts(chapter: notebooks.Chapter) -> dict[str, str]:
+    """The parts of a key that come from this checkout alone: chapter, library and data."""
     return {
         "chapter": notebooks.source_hash(chapter.path),
         "library": library_hash(notebooks.code_of(chapter.path)),
         "data": data_hash(),
-        "model": model_identity(spec),
-        "parameters": {**results.plain(parameters), "model": spec.name},
-        "versions": results.versions(),
-        "device": device_class(str(parameters.get("device", "auto"))),
     }
 
 

@@ -18,6 +18,7 @@ from ovectors import paths
 from ovectors.errors import UserError
 
 PARAMETERS_TAG = "parameters"
+METADATA, ALL_MODELS = "ovectors", "all models"
 _FILE_NAME = re.compile(r"(\d\d)_(\w+)")
 # What running or opening a notebook leaves in a cell's metadata; captions and tags are source.
 _VOLATILE_METADATA = {"papermill", "execution", "collapsed", "scrolled", "ExecuteTime", "trusted"}
@@ -30,6 +31,15 @@ class Chapter:
     number: int
     name: str
     path: Path
+
+    @property
+    def across(self) -> bool:
+        """Whether it is run once for all models, from what the other chapters left.
+
+        Its notebook says so, in its metadata: `"ovectors": {"scope": "all models"}`.
+        """
+        told = read_notebook(self.path).metadata.get(METADATA, {})
+        return told.get("scope") == ALL_MODELS
 
 
 def find_chapters(folder: Path | None = None) -> tuple[Chapter, ...]:

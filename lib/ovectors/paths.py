@@ -27,5 +27,6 @@ PACKAGE = Path(__file__).resolve().parent
 CHAPTERS = ROOT / "chapters"
 BOOK = ROOT / "book"
 RUNS = BOOK / "runs"
+PUBLISHED = BOOK / "results"
 MODELS = ROOT / "models"
 BUILD = ROOT / "_build"

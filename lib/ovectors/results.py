@@ -159,7 +159,7 @@ class ChapterRun:
     def finish(self, *, provenance: Mapping[str, Any] | None = None) -> Manifest:
         """Write the manifest, read everything back and check it; the last line of a chapter.
 
-        `provenance` tells which model it was, as `Store.provenance` does.
+        `provenance` tells which model it was, as `Store.provenance` does; it is kept as `model`.
         """
         if not self._files:
             raise ValueError(f"chapter {self.chapter} saved nothing: there is no result to finish")
@@ -168,7 +168,7 @@ class ChapterRun:
             model=self.model,
             parameters=self.parameters,
             files=self._files,
-            provenance={**environment(), **plain(dict(provenance or {}))},
+            provenance={**environment(), "model": plain(dict(provenance or {}))},
         )
         write_json(self.folder / MANIFEST, manifest.model_dump())
         return read_manifest(self.folder)

@@ -6,6 +6,8 @@
     <model>/failed/<chapter>.ipynb   the last failed run, with its error at the top
     <model>/.store/                  the tables that the model's chapters share (`store`)
 
+Chapters that compare models lie in `all/`, where the others have their model.
+
 A run counts when its sidecar is there and every hash in it is right, whatever was killed when.
 """
 
@@ -24,35 +26,42 @@ import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ovectors import keys, paths, results
-from ovectors.catalogue import ModelSpec, model_spec
+from ovectors.catalogue import ModelSpec, is_here, model_spec
 from ovectors.errors import UserError
 from ovectors.notebooks import Chapter
 from ovectors.results import BrokenResult
 
-FAILURE = "ovectors_failure"
+FAILURE, REFUSAL = "ovectors_failure", "ovectors_refusal"
+ALL = "all"
+"""The folder of chapters that are run once for all models, in place of a model's."""
 # A page may be shown when what it was made from is unchanged; on which machine, with which versions
 # and parameters it ran is part of what it says.
-_SOURCE_PARTS = {"chapter", "library", "data"}
+_SOURCE_PARTS = {"chapter", "library", "data", "results"}
 
 
-class Sidecar(BaseModel):
-    """What the batch knows of a whole run."""
+class Made(BaseModel):
+    """How a run was made, and the hash of every file that it saved."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = 1
     chapter: str
     model: str
     asked: str
     key: str
     parts: dict[str, Any]
     parameters: dict[str, Any]
-    notebook: str
     files: dict[str, str]
     started: str
     seconds: float
     peak_memory_bytes: int
     environment: dict[str, Any]
+
+
+class Sidecar(Made):
+    """What the batch knows of a whole run."""
+
+    schema_version: Literal[1] = 1
+    notebook: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +110,18 @@ class State:
         kind: "current"; "stale": whole, but made from something else than would be used now;
             "broken": not what its sidecar says; "missing".
         reason: one line on why it is not current.
+        changed: the parts of the key that have changed since.
         failure: the error of the last run, where that one failed.
+        refused: whether that error was a UserError: the chapter refused what it was given.
         sidecar: what is known of the run, where it is whole.
         shown: whether its page may be shown: whole, and its sources are unchanged.
     """
 
     kind: Literal["current", "stale", "broken", "missing"]
     reason: str = ""
+    changed: tuple[str, ...] = ()
     failure: str = ""
+    refused: bool = False
     sidecar: Sidecar | None = None
     shown: bool = False
 
@@ -149,45 +162,53 @@ def hashes_below(folder: Path) -> dict[str, str]:
 
 def state_of(place: Place, parts: Mapping[str, Any]) -> State:
     """How a run stands against the parts of the key that a run now would have."""
-    failure = failure_of(place.failed)
+    last = {"failure": failure_of(place.failed), "refused": was_refused(place.failed)}
     try:
         sidecar = read_sidecar(place)
     except BrokenResult as error:
         if not any(p.exists() for p in (place.sidecar, place.notebook, place.results)):
-            return State(kind="missing", reason="never run", failure=failure)
-        return State(kind="broken", reason=str(error), failure=failure)
+            return State(kind="missing", reason="never run", **last)
+        return State(kind="broken", reason=str(error), **last)
     changed = keys.changed_parts(sidecar.parts, parts)
     return State(
         kind="stale" if changed else "current",
         reason=f"changed since: {', '.join(changed)}" if changed else "",
-        failure=failure,
+        changed=tuple(changed),
+        **last,
         sidecar=sidecar,
         shown=not _SOURCE_PARTS.intersection(changed),
     )
 
 
 def recorded_state(place: Place, chapter: Chapter) -> State:
-    """How a run stands against running it again with the parameters it was run with.
-
-    Where its model is not on this machine any more, the recorded one is taken for it.
-    """
+    """How a run stands against running it again with the parameters it was run with."""
     try:
         sidecar = Sidecar.model_validate_json(place.sidecar.read_bytes())
-        parts = keys.key_parts(chapter, sidecar.parameters, model_spec(sidecar.asked))
     except (OSError, ValidationError):
-        parts = {}
+        return state_of(place, {})
+    return state_of(place, parts_now(chapter, sidecar))
+
+
+def parts_now(chapter: Chapter, made: Made) -> dict[str, Any]:
+    """The parts of the key that a run would have if it were made again now.
+
+    Where its model is not on this machine (any more), the recorded one is taken for it.
+    """
+    try:
+        spec, identity = model_spec(made.asked), None
     except UserError:
-        parts = keys.key_parts(chapter, sidecar.parameters, ModelSpec(name=sidecar.model))
-        parts["model"] = sidecar.parts["model"]
-    return state_of(place, parts)
+        spec, identity = ModelSpec(name=made.model), made.parts["model"]
+    if identity is None and not is_here(spec):
+        identity = made.parts["model"]
+    return keys.key_parts(chapter, made.parameters, spec, identity=identity)
 
 
 def models_with_runs() -> list[str]:
-    """The folder names below `book/runs/`, sorted."""
+    """The names of the models' folders below `book/runs/`, sorted."""
     if not paths.RUNS.is_dir():
         return []
     names = (path.name for path in paths.RUNS.iterdir() if path.is_dir())
-    return sorted(name for name in names if not name.startswith("."))
+    return sorted(name for name in names if not name.startswith(".") and name != ALL)
 
 
 def workspace(place: Place) -> Path:
@@ -225,12 +246,14 @@ def publish(place: Place, work: Path, sidecar: Sidecar) -> None:
     place.failed.unlink(missing_ok=True)
 
 
-def keep_failed(place: Place, notebook: nbformat.NotebookNode, reason: str) -> None:
+def keep_failed(
+    place: Place, notebook: nbformat.NotebookNode, reason: str, *, refused: bool
+) -> None:
     """Keep a failed run's notebook, its error at the top; an earlier whole run stays as it is."""
     text = f"# This run failed\n\n`{reason}`\n\nNothing of it counts as a result."
     cell = nbformat.v4.new_markdown_cell(text, metadata={"tags": ["ovectors-failure"]})
     notebook.cells.insert(0, cell)
-    notebook.metadata[FAILURE] = reason
+    notebook.metadata[FAILURE], notebook.metadata[REFUSAL] = reason, refused
     place.failed.parent.mkdir(parents=True, exist_ok=True)
     with results.atomic_path(place.failed) as temporary:
         nbformat.write(notebook, temporary)
@@ -244,3 +267,11 @@ def failure_of(notebook: Path) -> str:
         return ""
     except Exception:  # whatever is wrong with the file, the run it kept has failed
         return "it failed"
+
+
+def was_refused(notebook: Path) -> bool:
+    """Whether a kept failed notebook failed by a UserError."""
+    try:
+        return bool(nbformat.read(notebook, as_version=4).metadata.get(REFUSAL, False))
+    except Exception:  # not there, or no notebook any more
+        return False
