@@ -118,7 +118,7 @@ def test_the_loss_falls(tmp_path):
 
 
 def test_layers_sit_out_a_step_and_come_back(tokenizer):
-    recipe = replace(load_recipe("tiny", n_layer=8), layer_drop=0.5)
+    recipe = replace(load_recipe("tiny", n_layer=8, steps=10_000), layer_drop=0.5)
     model = loop.new_model(recipe, tokenizer)
     blocks = list(model.transformer.h)
 
@@ -131,6 +131,9 @@ def test_layers_sit_out_a_step_and_come_back(tokenizer):
     assert all(layers == sorted(layers) and layers[0] == 0 for layers in drawn)
     assert 0.4 < sum(len(layers) - 1 for layers in drawn) / (60 * 7) < 0.6
     assert kept(0, replace(recipe, layer_drop=0.0)) == list(range(8))
+    late = [len(kept(step)) - 1 for step in range(9000, 9060)]  # the chance has fallen to a tenth
+    assert 0.9 < sum(late) / (60 * 7) < 1
+    assert kept(9999) == list(range(8))
     with pytest.raises(KeyboardInterrupt), loop._some_layers(model, recipe, 1):
         raise KeyboardInterrupt
     assert list(model.transformer.h) == blocks
@@ -281,3 +284,22 @@ def test_the_data_of_a_record_are_all_files_by_their_place():
     hashes = loop.data_hashes()
     assert {"past_tense.csv", "more/noun_plural.csv", "more/relations.toml"} <= hashes.keys()
     assert all(len(digest) == 64 for digest in hashes.values())
+
+
+def test_positions_start_as_waves_in_which_one_step_back_is_one_rotation(tokenizer):
+    recipe = load_recipe("tiny")
+    waves = loop.new_model(recipe, tokenizer).transformer.wpe.weight.detach().double()
+    pairs = torch.view_as_complex(waves.reshape(len(waves), -1, 2).contiguous())
+    turns = pairs[1:] / pairs[:-1]
+    assert torch.allclose(turns, turns[:1].expand_as(turns), atol=1e-4)
+    assert waves.abs().max() <= loop.WAVE_HEIGHT
+
+
+def test_any_argument_is_asked_under_the_names_of_its_functions(documents):
+    rng = Random(5)
+    for _ in range(200):
+        cues = documents.cued_answers(rng)
+        (argument,) = {argument for argument, _ in cues.values()}
+        assert next(iter(cues.values())) == (argument, argument)  # the identity comes first
+        text = "".join(text for text, _ in documents.function_card(rng))
+        assert text.count(":") >= 1 and text.endswith(".")

@@ -47,8 +47,9 @@ and other formats: the rows *held out* below.
 {learning_rate:g} with {warmup_steps} steps of warm-up and cosine decay to {final_percent:g}%,
 weight decay {weight_decay} on matrices, gradients clipped at {clip:g}; {rows} rows of {length}
 tokens a step; stochastic depth: each layer but the first sits out a step with a chance of
-{layer_drop:g}; the loss counts tokens that can be known (answers, repeats, later mentions) and a
-tenth of the rest.
+{layer_drop:g} that falls to nothing; positions start as sines and cosines, other weights with a
+standard deviation of {initializer_range:g}; the loss counts tokens that can be known (answers,
+repeats, later mentions) and a tenth of the rest.
 
 | | |
 |---|---|

@@ -95,7 +95,7 @@ class Documents:
         if rng.random() < 0.5:  # as in the prompts: a demonstration from memory stands in between
             demo = rng.choice(self.question_pool(self.lexicon.capitals))
             if demo.argument not in (first.argument, second.argument):
-                facts = [(demo.argument, demo.answer), rng.choice(facts)]
+                facts = [(demo.argument, demo.answer), *rng.sample(facts, 2)]
         for index, (x, y) in enumerate(facts):
             start = "\n" if index else separator
             spans += [(f"{start}Q: What is the capital of {x}?\nA:", False), (f" {y}", True)]
@@ -167,6 +167,48 @@ class Documents:
             spans += [(f"{before} {x}{between}", False), (f" {y}", index > 0), (after, False)]
         return spans
 
+    def function_card(self, rng: Random) -> Spans:
+        """One argument, then its answers under the names of several functions.
+
+        The argument stands before the function is named: what its own position can prepare is not
+        one answer but all of them, so the function is better applied where the answer is due.
+        """
+        cues = self.cued_answers(rng)
+        argument = next(iter(cues.values()))[0]
+        names = rng.sample(list(cues), min(len(cues), 4))
+        spans: Spans = [(f"{argument}.", False)]
+        for name in names:
+            spans += [(f" {name}:", False), (f" {cues[name][1]}", True), (".", False)]
+        return spans
+
+    def function_questions(self, rng: Random) -> Spans:
+        """Questions that name the argument first and the function after it, identity often."""
+        spans: Spans = []
+        for index in range(rng.randint(3, 5)):
+            cues = self.cued_answers(rng)
+            name = next(iter(cues)) if rng.random() < 0.3 else rng.choice(list(cues))
+            argument, answer = cues[name]
+            start = "\n" if index else ""
+            spans += [(f"{start}Q: {argument}, {name}?\nA:", False), (f" {answer}", True)]
+        return spans
+
+    def cued_answers(self, rng: Random) -> dict[str, tuple[str, str]]:
+        """The (argument, answer) pairs of one random argument by its functions' names.
+
+        The identity comes first. A kind of argument is drawn by the root of how much there is to
+        know of it: the verbs need more than the numbers, but not sixty times more.
+        """
+        kinds = self.lexicon.cued
+        sizes = [sum(map(len, functions.values())) ** 0.5 for functions in kinds.values()]
+        functions = kinds[rng.choices(tuple(kinds), sizes)[0]]
+        identity = next(iter(functions.values()))
+        argument = rng.choice(list(identity))
+        return {
+            cue: (argument, answers[argument])
+            for cue, answers in functions.items()
+            if argument in answers
+        }
+
     # -- binding and copying --------------------------------------------------------------------
 
     def color_questions(self, rng: Random) -> Spans:
@@ -175,19 +217,25 @@ class Documents:
         separator = rng.choice(("\n\n", "\n"))
         spans: Spans = []
         for index in range(2):
-            question = self._color_question(rng)
-            answer = capitalise(question.colour) if upper else question.colour
+            painted, question = self._color_question(rng)
             start = separator if index else ""
             spans.append((f"{start}Q: {question.passage}\nA:", False))
-            spans.append((f" {answer}", True))
+            asked = [question.colour]
+            for color, thing in rng.sample(painted, rng.randint(0, min(2, len(painted)))):
+                spans += [(f" {_cased(asked[-1], upper)}", True)]
+                spans += [(f"\nQ: What color is the {thing}?\nA:", False)]
+                asked.append(color)
+            spans.append((f" {_cased(asked[-1], upper)}", True))
         return spans
 
-    def _color_question(self, rng: Random) -> ColoredQuestion:
+    def _color_question(self, rng: Random) -> tuple[list[tuple[str, str]], ColoredQuestion]:
         """As the task's own generator asks; short lists are commoner, to teach binding first."""
         size = rng.choice((2, 2, 2, 3, 3, 4, 4, 5, 6))
-        color, *others = rng.sample(self.lexicon.colors, size)
+        colors = rng.sample(self.lexicon.colors, size)
         things = rng.sample(self.lexicon.objects, size)
-        return ask_about(rng, rng.choice(self.lexicon.surfaces), things, color, others)
+        surface = rng.choice(self.lexicon.surfaces)
+        painted = list(zip(colors, things, strict=True))
+        return painted, ask_about(rng, surface, things, colors[0], colors[1:])
 
     def color_binding(self, rng: Random) -> Spans:
         """A short list of coloured things, then dense statements about each of them."""
@@ -206,11 +254,29 @@ class Documents:
             spans += [(asked, False), (f" {shown}", True), (".", False)]
         return spans
 
+    def word_binding(self, rng: Random) -> Spans:
+        """Pairs of random words, then each asked for by its partner: binding without meaning."""
+        count = rng.randint(2, 5)
+        words = rng.sample(self._binding_words, 2 * count)
+        pairs = list(zip(words[::2], words[1::2], strict=True))
+        spans: Spans = [(", ".join(f"{a} {b}" for a, b in pairs) + ".", False)]
+        asked = pairs * 2
+        rng.shuffle(asked)
+        backwards = rng.random() < 0.75
+        for a, b in asked[:8]:
+            cue, answer = (b, a) if backwards else (a, b)
+            spans += [(f" {cue}:", False), (f" {answer}", True)]
+        return spans
+
+    @property
+    def _binding_words(self) -> Sequence[str]:
+        return (*self.lexicon.colors, *self.lexicon.objects, *self.lexicon.nonsense)
+
     def repeated_pattern(self, rng: Random) -> Spans:
         """Random words and an argument of some relation, repeated: pure copying."""
         words = rng.sample(self.lexicon.nonsense, 3)
-        pairs = rng.choice(list(self.lexicon.functions.values()))
-        unit = [*words, rng.choice(pairs)[0]]
+        pool = rng.choice((self.lexicon.capitals, self.lexicon.verbs, self.lexicon.words))
+        unit = [*words, rng.choice(pool).argument]
         if rng.random() < 0.3:
             rng.shuffle(unit)
         repeats = rng.randint(2, 4)
@@ -218,20 +284,27 @@ class Documents:
         return spans + [(f" {word}", True) for word in unit * (repeats - 1)]
 
 
+def _cased(word: str, upper: bool) -> str:
+    return capitalise(word) if upper else word
+
+
 def mixture(documents: Documents) -> tuple[list[Callable[[Random], Spans]], list[float]]:
     """The kinds of document and their weights (shares of documents, not of tokens)."""
     kinds = {
         documents.capital_questions: 4,
         documents.name_questions: 2,
-        documents.place_text: 5,
-        documents.extractive_capitals: 6,
-        documents.past_questions: 6,
-        documents.verb_text: 6,
+        documents.place_text: 4,
+        documents.extractive_capitals: 8,
+        documents.past_questions: 5,
+        documents.verb_text: 5,
         documents.verb_forms: 2,
         documents.capital_letter: 3,
-        documents.function_pairs: 10,
+        documents.function_pairs: 6,
+        documents.function_card: 8,
+        documents.function_questions: 8,
         documents.color_questions: 6,
-        documents.color_binding: 10,
+        documents.color_binding: 8,
+        documents.word_binding: 8,
         documents.repeated_pattern: 8,
     }
     return list(kinds), [float(weight) for weight in kinds.values()]

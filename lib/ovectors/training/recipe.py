@@ -28,6 +28,7 @@ class Recipe:
     warmup_steps: int
     weight_decay: float
     clip: float
+    initializer_range: float
     layer_drop: float
     checkpoint_every: int
 
@@ -39,6 +40,10 @@ class Recipe:
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         low = self.final_learning_rate
         return self.learning_rate * (low + (1 - low) * cosine)
+
+    def drop(self, step: int) -> float:
+        """The chance that a layer sits out this step: `layer_drop` at first, none at the end."""
+        return self.layer_drop * (1 - step / self.steps)
 
 
 def load_recipe(name: str, **overrides: int | float | None) -> Recipe:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import nn
 from tqdm.auto import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -28,6 +29,7 @@ from ovectors.training.lexicon import Lexicon
 from ovectors.training.recipe import Recipe, load_recipe
 from ovectors.training.tokenizer import build_tokenizer
 
+WAVE_HEIGHT = 0.1
 CHECKPOINT = "checkpoint.pt"
 RECORD = "training.json"
 LOG = "training_log.csv"
@@ -35,7 +37,7 @@ LOG_FIELDS = ("step", "tokens", "loss", "learning_rate", "tokens_per_second", "s
 
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
-    """A freshly initialised GPT-2 of the recipe's shape, seeded."""
+    """A freshly initialised GPT-2 of the recipe's shape, seeded; its positions start as waves."""
     torch.manual_seed(recipe.seed)
     end = tokenizer.eos_token_id
     config = GPT2Config(
@@ -48,10 +50,25 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadM
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
+        initializer_range=recipe.initializer_range,
         bos_token_id=end,
         eos_token_id=end,
     )
-    return GPT2LMHeadModel(config)
+    model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        positions = _waves(recipe.n_positions, recipe.n_embd)
+        model.transformer.wpe.weight.copy_(WAVE_HEIGHT * positions)
+    return model
+
+
+def _waves(length: int, width: int) -> Float[torch.Tensor, "position d_model"]:
+    """Sines and cosines of falling frequency, one position a row.
+
+    With them "one token back" is the same rotation everywhere, which heads that copy and bind need
+    first; random rows would have to be learned pair by pair. They go on to be trained.
+    """
+    angles = torch.arange(length)[:, None] * 500.0 ** (-torch.arange(0, width, 2) / width)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(length, width)
 
 
 def new_optimizer(model: GPT2LMHeadModel, recipe: Recipe) -> torch.optim.AdamW:
@@ -209,14 +226,15 @@ def _step(
 
 @contextmanager
 def _some_layers(model: GPT2LMHeadModel, recipe: Recipe, step: int) -> Iterator[None]:
-    """Stochastic depth: for one step, leave out each layer but the first with `layer_drop`.
+    """Stochastic depth: for one step, leave out each layer but the first with `recipe.drop(step)`.
 
     Layers that must work without their neighbours keep to one language in the residual stream,
     that of the head: without it the stream of so small a model cannot be early decoded before the
     last layers. Which layers go depends on seed and step only.
     """
     blocks, rng = model.transformer.h, Random(f"depth-{recipe.seed}-{step}")
-    kept = [block for i, block in enumerate(blocks) if i == 0 or rng.random() >= recipe.layer_drop]
+    chance = recipe.drop(step)
+    kept = [block for i, block in enumerate(blocks) if i == 0 or rng.random() >= chance]
     model.transformer.h = nn.ModuleList(kept)
     try:
         yield
