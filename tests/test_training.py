@@ -292,7 +292,7 @@ def test_positions_start_as_waves_in_which_one_step_back_is_one_rotation(tokeniz
     pairs = torch.view_as_complex(waves.reshape(len(waves), -1, 2).contiguous())
     turns = pairs[1:] / pairs[:-1]
     assert torch.allclose(turns, turns[:1].expand_as(turns), atol=1e-4)
-    assert waves.abs().max() <= loop.WAVE_HEIGHT
+    assert waves.abs().max().item() == pytest.approx(loop.WAVE_HEIGHT)
 
 
 def test_any_argument_is_asked_under_the_names_of_its_functions(documents):
