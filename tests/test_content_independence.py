@@ -200,7 +200,7 @@ def made_up(own, *, control=4.0, random=4.0, other=4.0, other_after=50.0, items=
                 moved = other_after if condition == ci.OWN else 50.0
                 rows.append((condition, number, item, rank, moved))
     table = pd.DataFrame(rows, columns=["condition", "number", "item", "rank_answer", "rank_other"])
-    return table.assign(layer=3, relation="r")
+    return table.assign(layer=3, relation="r", argument=table["item"].astype(str))
 
 
 def verdict(*tables):

@@ -7,8 +7,8 @@ ends where the argument would come next: `table mug free China table mug free Ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from ovectors.experiments.replacing import (
     source_vectors,
 )
 from ovectors.experiments.sources import Task, find_sources, material
-from ovectors.statistics import Interval, corrected, crossed_mean, nothing, share
+from ovectors.statistics import Interval, corrected, crossed_mean, nothing
 
 if TYPE_CHECKING:
     from ovectors.models import LanguageModel
@@ -42,6 +42,20 @@ IN_DOMAIN = {
     "uppercase": Task(relation="uppercase"),
 }
 """The relations that the claim is judged on."""
+FURTHER = {
+    "us_state_capitals": Task(relation="us_state_capitals", vectors_from="world_capitals"),
+    "irregular_verbs": Task(
+        relation="past_tense",
+        group="irregular",
+        vectors_from="past_tense",
+        vectors_group="regular",
+    ),
+    "words": Task(
+        relation="uppercase", group="word", vectors_from="uppercase", vectors_group="colour"
+    ),
+    "colored_objects": Task(relation="colored_objects"),
+}
+"""The paper's sets out of domain, with the vectors of another set, and its colours."""
 
 
 def other_condition(relation: str) -> str:
@@ -113,19 +127,50 @@ def content_independence(
     )
 
 
-def chosen_layers(
+def development_maps(
     store: Store, tasks: Mapping[str, Task], *, positions: str = "all", **drawn: int
-) -> dict[str, Layers]:
-    """The layers of each task's vectors, from its `layer_map` on development items.
+) -> dict[str, pd.DataFrame]:
+    """The `layer_map` that chooses each task's layers, on development items.
 
-    `drawn` is n_items and seed. For items out of domain they are those of the vectors' relation.
+    `drawn` is n_items and seed. For items out of domain it is that of the vectors' relation.
     """
     found = {}
     for name, task in tasks.items():
         origin = IN_DOMAIN.get(str(task.origin.relation), task.origin)
         settings = {"relation": origin.relation, "group": origin.group, "positions": positions}
-        found[name] = choose_layers(store.table(layer_map, **settings, **drawn))
+        found[name] = store.table(layer_map, **settings, **drawn)
     return found
+
+
+def chosen_layers(
+    store: Store, tasks: Mapping[str, Task], *, positions: str = "all", **drawn: int
+) -> dict[str, Layers]:
+    """The layers of each task's vectors, chosen from its `development_maps`."""
+    maps = development_maps(store, tasks, positions=positions, **drawn)
+    return {name: choose_layers(table) for name, table in maps.items()}
+
+
+def run_each(
+    store: Store,
+    experiment: Callable[..., pd.DataFrame],
+    settings: Mapping[str, Mapping[str, Any]],
+    **shared: Any,
+) -> dict[str, pd.DataFrame]:
+    """The table of an experiment for each task's own settings and those that all share."""
+    return {name: store.table(experiment, **{**own, **shared}) for name, own in settings.items()}
+
+
+def in_domain_settings(layers: Mapping[str, Layers] | None = None) -> dict[str, dict[str, Any]]:
+    """Relation and group of each in-domain task, and its layers where they are given."""
+    return {
+        name: {"relation": task.relation, "group": task.group}
+        | (
+            {"source_layer": layers[name].source, "start_layer": layers[name].start}
+            if layers
+            else {}
+        )
+        for name, task in IN_DOMAIN.items()
+    }
 
 
 def with_layers(
@@ -216,20 +261,37 @@ def effects(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> 
     """What a table's own vectors do to the answer in the last layer, over vectors and items.
 
     Ranks are 1 / mean reciprocal rank, as the paper states them. No effect: the answer ranks no
-    better than in the control run.
+    better than in the control run. Items about the same argument count as one.
     """
     before, after = reciprocal(table, CONTROL), reciprocal(table, OWN)
-    options = {"confidence": confidence, "seed": seed}
-    mean_before, mean_after = crossed_mean(before, **options), crossed_mean(after, **options)
-    return {
-        "mean reciprocal rank before": mean_before,
-        "mean reciprocal rank after": mean_after,
-        "answer's rank before": _as_rank(mean_before),
-        "answer's rank after": _as_rank(mean_after),
-        "answer on top before": share(before[0] == 1, confidence=confidence),
-        "answer on top after": crossed_mean(after == 1, **options),
-        "no effect": crossed_mean(after <= before, **options),
+    measured = {
+        "mean reciprocal rank before": before,
+        "mean reciprocal rank after": after,
+        "answer on top before": before == 1,
+        "answer on top after": after == 1,
+        "no effect": after <= before,
     }
+    found = {
+        name: crossed_mean(_per_argument(values, table), confidence=confidence, seed=seed)
+        for name, values in measured.items()
+    }
+    for when in ("before", "after"):
+        found[f"answer's rank {when}"] = _as_rank(found[f"mean reciprocal rank {when}"])
+    return found
+
+
+def _per_argument(
+    values: Float[np.ndarray, "source item"], table: pd.DataFrame
+) -> Float[np.ndarray, "source argument"]:
+    """Means over the items of one argument, which are not independent of each other.
+
+    Coloured objects ask for the same colours again and again; elsewhere nothing changes.
+    """
+    arguments = table.drop_duplicates("item").sort_values("item")["argument"]
+    if arguments.is_unique:
+        return np.asarray(values, dtype=np.float64)
+    columns = pd.DataFrame(values, columns=arguments.to_numpy(), dtype=np.float64)
+    return columns.T.groupby(level=0, sort=False).mean().T.to_numpy()
 
 
 def _as_rank(mean: Interval) -> Interval:
