@@ -1,0 +1,133 @@
+"""How alike what FFNs add is: cosines between items of a relation and between relations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ovectors.experiments.linearity import Fitted, fit_all
+from ovectors.experiments.switches import item_columns, together, torch_places
+from ovectors.forward import progress_bar
+from ovectors.models import LanguageModel
+from ovectors.relations import Relation
+from ovectors.statistics import bootstrap_mean
+
+OWN_LAYERS, SAME_LAYER = "own switching layer", "same layer"
+CELL_COLUMNS = ["relation", "other", "centred", "cosine", "low", "high", "n"]
+
+
+def cosines(
+    model: LanguageModel,
+    relations: Sequence[Relation | str],
+    *,
+    form: str = "one_shot",
+    most: int = 300,
+    n_items: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """How alike what FFNs add is, between items of a relation and between relations.
+
+    Over the same report items as `linearity`. Per item, the mean cosine between its vector and
+    those of all other items of a relation: the o vectors, each from its own switching layer, and
+    the outputs of one layer's FFN for all items. Once as they are, once `centred`, with the mean of
+    all relations' mean vectors (development items, same layer) taken away: what FFN outputs of one
+    layer have in common, whatever is asked, makes any two of them look alike.
+
+    Returns one row per item, other relation, layer and centring: the item's columns, other, at
+    (`own switching layer` or `same layer`), layer (the item's own), centred, cosine.
+    """
+    asked = {"form": form, "most": most, "n_items": n_items, "seed": seed}
+    fitted = fit_all(model, relations, **asked, progress=progress)
+    usable = {name: one for name, one in fitted.items() if one.means is not None}
+    usable = {name: one for name, one in usable.items() if len(one.report)}
+    tables = []
+    if usable:
+        common = torch.stack([one.means for one in usable.values()]).mean(dim=0)
+        layers = [None, *range(len(common))]
+        for layer in progress_bar(layers, title="cosines", shown=progress):
+            for centred in (False, True):
+                units = {
+                    name: _units(one, layer, common if centred else torch.zeros_like(common))
+                    for name, one in usable.items()
+                }
+                tables += _cosine_tables(model, usable, units, layer, centred)
+    if not tables:
+        items = item_columns(model, next(iter(fitted.values())).run)
+        columns = [*items.columns, "other", "at", "layer", "centred", "cosine"]
+        return pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _units(
+    one: Fitted, layer: int | None, common: Float[Tensor, "layer d_model"]
+) -> Float[Tensor, "item d_model"]:
+    """Directions of the report items' FFN outputs at a layer, or at their own switching layers."""
+    at = torch_places(one.report)
+    layers = torch_places(one.run.switch[one.report] if layer is None else at * 0 + layer)
+    vectors = (one.run.stream["ffn"][layers, at] - common[layers]).double()
+    return vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-30)
+
+
+def _cosine_tables(
+    model: LanguageModel,
+    usable: Mapping[str, Fitted],
+    units: Mapping[str, Tensor],
+    layer: int | None,
+    centred: bool,
+) -> list[pd.DataFrame]:
+    tables = []
+    for name, mine in units.items():
+        one = usable[name]
+        items = item_columns(model, one.run).loc[one.report].reset_index(drop=True)
+        for other, theirs in units.items():
+            # The mean of a vector's cosines is its product with the sum of the others' directions.
+            total, count = mine @ theirs.sum(dim=0), len(theirs)
+            if other == name:
+                total, count = total - mine.square().sum(dim=1), count - 1
+            shown = {"other": other, "at": OWN_LAYERS if layer is None else SAME_LAYER}
+            shown |= {"layer": items["switch"] if layer is None else layer, "centred": centred}
+            shown["cosine"] = (total / count).numpy() if count else np.nan
+            tables.append(items.assign(**shown))
+    return tables
+
+
+def cosine_cells(
+    table: pd.DataFrame, *, layer: int | None = None, centred: bool, seed: int = 0
+) -> pd.DataFrame:
+    """Mean cosine for each pair of relations, over items, with its 95% interval.
+
+    At the items' own switching layers, or at one layer for all.
+    """
+    at = (table["at"] == OWN_LAYERS) if layer is None else (table["at"] == SAME_LAYER)
+    part = table[at & (table["centred"] == centred)].dropna(subset=["cosine"])
+    if layer is not None:
+        part = part[part["layer"] == layer]
+    rows = []
+    for (name, other), cell in part.groupby(["relation", "other"], sort=False):
+        found = bootstrap_mean(cell["cosine"].to_numpy(), seed=seed)
+        row = {"relation": name, "other": other, "centred": centred, "cosine": found.value}
+        rows.append(row | {"low": found.low, "high": found.high, "n": found.n})
+    return pd.DataFrame(rows, columns=CELL_COLUMNS)
+
+
+def cosine_panels(table: pd.DataFrame, *, layer: int, seed: int = 0) -> pd.DataFrame:
+    """`cosine_cells` at the own switching layers and at `layer`, as they are and centred.
+
+    One table, with a column `panel` that names each of the four.
+    """
+    panels = {
+        "own switching layers": {"centred": False},
+        "own switching layers, centred": {"centred": True},
+        f"layer {layer}": {"layer": layer, "centred": False},
+        f"layer {layer}, centred": {"layer": layer, "centred": True},
+    }
+    cells = [
+        cosine_cells(table, **asked, seed=seed).assign(panel=name) for name, asked in panels.items()
+    ]
+    return together(cells)
