@@ -261,7 +261,7 @@ def test_shuffled_pairs_are_not_supported(mini):
         replace(item, answer=answer)
         for item, answer in zip(relation.items, answers[7:] + answers[:7], strict=True)
     ]
-    table = run(mini, replace(relation, items=tuple(items)), n_items=80)
+    table = run(mini, replace(relation, items=tuple(items)), n_items=40)
     assert ci.claim({"uppercase": table}, model="mini-2m").verdict == "not supported"
     # The vector may lift upper-cased words as a class: what tells is that it lifts all of them.
     held = {one.criterion: one.holds for one in ci.evidence(table, "uppercase")}
@@ -269,7 +269,7 @@ def test_shuffled_pairs_are_not_supported(mini):
 
 
 def test_random_weights_are_not_supported(untrained):
-    tables = {name: run(untrained, name, n_items=60) for name in ("world_capitals", "uppercase")}
+    tables = {name: run(untrained, name, n_items=40) for name in ("world_capitals", "uppercase")}
     assert ci.claim(tables, model="untrained").verdict == "not supported"
 
 

@@ -76,19 +76,26 @@ def effect_rows(tables: Tables, *, setting: str = "chosen", seed: int = 0) -> pd
 
 
 def layer_curves(tables: Tables, *, seed: int = 0) -> pd.DataFrame:
-    """Mean reciprocal rank of argument and answer after each layer, with and without the vectors.
+    """What early decoding shows after each layer, with and without the vectors (figure 4).
 
-    Columns: task, condition, token, layer, mean, low, high, n. The tables hold all layers.
+    Columns: task, condition, token (argument or answer), layer, mean reciprocal rank with low and
+    high, n, rank (1 / mean), top (share of runs with the token on top), no_effect (share of runs in
+    which the answer ranks no better than in the control run; NaN elsewhere). The tables hold all
+    layers.
     """
     rows = []
     for task, table in tables.items():
-        for (condition, layer), part in table.groupby(["condition", "layer"], sort=False):
-            if condition not in (CONTROL, OWN):
-                continue
-            for token in ("argument", "answer"):
-                found = crossed_mean(reciprocal(part, condition, token), seed=seed)
-                named = {"task": task, "condition": condition, "token": token, "layer": layer}
-                rows.append(named | _numbers(found))
+        for layer, part in table.groupby("layer"):
+            before = reciprocal(part, CONTROL)
+            for condition in (CONTROL, OWN):
+                for token in ("argument", "answer"):
+                    values = reciprocal(part, condition, token)
+                    found = crossed_mean(values, seed=seed)
+                    row = {"task": task, "condition": condition, "token": token, "layer": layer}
+                    row |= _numbers(found) | {"rank": 1 / found.value, "top": (values == 1).mean()}
+                    compared = (condition, token) == (OWN, "answer")
+                    row["no_effect"] = (values <= before).mean() if compared else np.nan
+                    rows.append(row)
     return pd.DataFrame(rows)
 
 

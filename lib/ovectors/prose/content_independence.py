@@ -129,6 +129,27 @@ def _moved(before: float, after: float) -> str:
     return f"{'rises' if after > before else 'falls'} from {before:.2f} to {after:.2f}"
 
 
+def curve_sentences(curves: pd.DataFrame) -> str:
+    """After which layers the vectors have the answer above the control run, for each task."""
+    sentences = []
+    answers = curves[curves["token"] == "answer"]
+    for task, part in answers.groupby("task", sort=False):
+        means = part.pivot(index="layer", columns="condition", values="mean")
+        lifted = means[OWN] - means[CONTROL]
+        below = lifted.index[lifted <= 0]
+        first = int(below.max()) + 1 if len(below) else int(lifted.index.min())
+        if lifted.iloc[-1] > 0:
+            said = f"the answer stands above the control run's from layer {first} to the last"
+        else:
+            said = "after the last layer the answer stands no higher than in the control run"
+        top = part[part["condition"] == OWN].set_index("layer")["top"]
+        sentences.append(
+            f"**{task_title(task)}:** {said}; on top it is most often after layer "
+            f"{top.idxmax()} ({top.max():.1%} of the runs)."
+        )
+    return "\n\n".join(sentences)
+
+
 def example_lines(example: pd.DataFrame, text: str) -> str:
     """The pattern of the example, and what the two runs end on."""
     last = example[example["layer"] == example["layer"].max()].set_index("condition")

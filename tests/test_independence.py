@@ -1,0 +1,281 @@
+"""Chapter 3's summaries, sentences and figures: they follow the ranks that they are made from."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from ovectors.claims import Published
+from ovectors.experiments import content_independence as ci
+from ovectors.experiments import controls, independence
+from ovectors.experiments.layer_maps import Layers
+from ovectors.experiments.outcomes import ANSWER, ARGUMENT, OUTCOMES
+from ovectors.figures import content_independence as draw
+from ovectors.prose import content_independence as say
+
+ITEMS = 24
+
+
+def rows(condition, number, rank, **more):
+    """One vector on all items, the same rank everywhere."""
+    row = {"model": "m", "relation": "world_capitals", "condition": condition, "number": number}
+    row |= {"vector": f"source {number}", "source_layer": 3, "source_correct": number == 0}
+    row |= {"norm": 2.0, "start_layer": 2, "positions": "all", "scale": 1.0, "layer": 3}
+    row |= {"rank_answer": rank, "rank_argument": 1.0, "rank_other": 50.0, "top_token": " x"}
+    row |= {"argument_tokens": 1, "answer_tokens": 1, "outcome": ANSWER if rank == 1 else ARGUMENT}
+    items = pd.DataFrame({"item": range(ITEMS), "argument": [f" a{i}" for i in range(ITEMS)]})
+    return items.assign(answer=" Y", group="", **(row | more))
+
+
+@pytest.fixture
+def table():
+    """Control run at rank 4; the first source lifts the answer to 1, the second to 2."""
+    parts = [rows(ci.CONTROL, 0, 4.0), rows(ci.OWN, 0, 1.0), rows(ci.OWN, 1, 2.0)]
+    parts += [rows(ci.RANDOM, number, 8.0) for number in (0, 1)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_effects_are_means_over_sources_and_items(table):
+    found = independence.effect_rows({"world_capitals": table}).set_index("measure")
+    assert found["value"].to_dict() == pytest.approx(
+        {
+            "mean reciprocal rank before": 0.25,
+            "mean reciprocal rank after": 0.75,
+            "answer on top before": 0,
+            "answer on top after": 0.5,
+            "no effect": 0,
+            "answer's rank before": 4,
+            "answer's rank after": 4 / 3,
+        }
+    )
+    assert (found["n"] == ITEMS).all() and (found["vectors"] == 2).all()
+    assert (found["correct"] == 1).all()
+
+
+def test_items_about_the_same_argument_count_as_one(table):
+    same = table.assign(argument=[f" a{item % 6}" for item in table["item"]])
+    found = ci.effects(same)["mean reciprocal rank after"]
+    assert found.value == pytest.approx(0.75) and found.n == 6
+
+
+def test_the_spread_has_a_row_for_each_source(table):
+    found = independence.source_spread({"world_capitals": table})
+    assert found["mean"].tolist() == pytest.approx([0.75, 0.25])
+    assert found["correct"].tolist() == [True, False]
+    said = say.spread_sentences(found)
+    assert "from +0.25 (source 1) to +0.75 (source 0); 2 of 2 sources raise" in said
+    assert "does not answer 1 of the sources" in said
+
+
+def test_conditions_of_both_tables_stand_beside_each_other(table):
+    more = pd.concat(
+        [rows(ci.CONTROL, 0, 4.0), rows(controls.ZERO, 0, 10.0), rows(controls.WRONG, 0, 1.0)]
+    )
+    found = independence.condition_means({"world_capitals": table}, {"world_capitals": more})
+    means = found.set_index("condition")["mean"]
+    assert means.to_dict() == pytest.approx(
+        {ci.CONTROL: 0.25, ci.OWN: 0.75, ci.RANDOM: 0.125, controls.ZERO: 0.1, controls.WRONG: 1.0}
+    )
+    assert found.set_index("condition").loc[controls.ZERO, "above"] == pytest.approx(-0.15)
+    said = say.control_sentences(found)
+    assert "control run 0.25, own vector 0.75" in said
+    assert "As high or higher than the own vector, on average: wrong demonstration." in said
+    beaten = found[found["condition"] != controls.WRONG]
+    assert "No control reaches" in say.control_sentences(beaten)
+
+
+def test_factors_are_told_apart(table):
+    split = table["item"] < 10
+    mixed = table.assign(answer_tokens=np.where(split, 2, 1))
+    mixed.loc[split & (mixed["condition"] == ci.OWN), "rank_answer"] = 4.0
+    found = independence.by_tokens({"world_capitals": mixed}).set_index("level")
+    assert found.loc[independence.WHOLE, ["mean", "n"]].tolist() == pytest.approx([0.5, 14])
+    assert found.loc[independence.SPLIT, ["mean", "n"]].tolist() == pytest.approx([0, 10])
+    whole = independence.by_tokens({"world_capitals": table}).set_index("level")
+    assert whole.loc[independence.SPLIT, "n"] == 0
+    assert "| none | none |" in say.factor_table(whole.reset_index())
+
+
+def test_argument_formation_comes_from_the_one_shot_prompt(table):
+    one_shot = pd.DataFrame(
+        [
+            {"argument": f" a{item}", "layer": layer, "rank_argument": first, "rank_answer": last}
+            for item in range(ITEMS)
+            for layer, first, last in (
+                [(0, 1.0, 5.0), (1, 2.0, 1.0)] if item < 9 else [(0, 3.0, 5.0), (1, 3.0, 1.0)]
+            )
+        ]
+    )
+    found = independence.by_argument_formation(
+        {"world_capitals": table}, {"world_capitals": one_shot}
+    )
+    assert found.set_index("level")["n"].to_dict() == {
+        independence.FORMED: 9,
+        independence.UNFORMED: ITEMS - 9,
+    }
+
+
+def test_outcomes_add_up(table):
+    found = independence.outcome_shares({"world_capitals": table}).set_index("outcome")["share"]
+    assert found.sum() == pytest.approx(1)
+    assert found[ANSWER] == found[ARGUMENT] == 0.5
+    said = say.outcome_sentences(independence.outcome_shares({"world_capitals": table}))
+    assert "50.0% of the runs end on the answer; otherwise: the argument stays 50%." in said
+
+
+def test_the_example_is_one_that_the_vector_moved(table):
+    table.loc[(table["condition"] == ci.OWN) & (table["item"] < 5), "rank_answer"] = 9.0
+    found = independence.example(table)
+    assert set(found["item"]) == {5} and set(found["condition"]) == {ci.CONTROL, ci.OWN}
+    china = table.assign(argument=table["argument"].replace(" a2", " China"))
+    assert set(independence.example(china)["argument"]) == {" China"}
+
+
+def test_layer_curves_keep_the_control_run_apart(table):
+    both = pd.concat([table.assign(layer=2, rank_answer=10.0), table], ignore_index=True)
+    found = independence.layer_curves({"world_capitals": both})
+    answers = found[found["token"] == "answer"].set_index(["condition", "layer"])["mean"]
+    assert answers[ci.OWN, 2] == pytest.approx(0.1) and answers[ci.OWN, 3] == pytest.approx(0.75)
+    assert answers[ci.CONTROL, 3] == pytest.approx(0.25)
+    own = found[(found["token"] == "answer") & (found["condition"] == ci.OWN)].set_index("layer")
+    assert own.loc[3, ["rank", "top", "no_effect"]].tolist() == pytest.approx([4 / 3, 0.5, 0])
+    assert own.loc[2, ["rank", "top", "no_effect"]].tolist() == pytest.approx([10, 0, 1])
+    said = say.curve_sentences(found)
+    assert "above the control run's from layer 3 to the last" in said
+    assert "after layer 3 (50.0% of the runs)" in said
+    lost = found.assign(mean=np.where(found["condition"] == ci.OWN, 0.1, found["mean"]))
+    assert "no higher than in the control run" in say.curve_sentences(lost)
+
+
+# Sentences
+
+
+def effects(before, after, **more):
+    values = {"mean reciprocal rank before": before, "mean reciprocal rank after": after}
+    values |= {"answer's rank before": 1 / before, "answer's rank after": 1 / after}
+    values |= {"answer on top after": 0.25, "no effect": 0.5}
+    row = {"task": "world_capitals", "setting": "chosen", "positions": "all", "vectors": 2}
+    row |= {"correct": 2, "source_layer": 3, "start_layer": 2, "low": 0.1, "high": 0.9, "n": 30}
+    named = [{"measure": measure, "value": value} for measure, value in values.items()]
+    return pd.DataFrame([row | more | one for one in named])
+
+
+@pytest.mark.parametrize(
+    ("after", "word"), [(0.5, "rises from 0.20 to 0.50"), (0.1, "falls from"), (0.2, "stays at")]
+)
+def test_the_effect_is_worded_by_its_direction(after, word):
+    said = say.effect_sentences(effects(0.2, after))
+    assert word in said and "25.0% of the runs" in said
+
+
+def test_ranks_in_the_table_are_ranks():
+    shown = say.effect_table(effects(0.2, 0.5))
+    assert "| 3, from 2 on | all | 2 (2) | 30 |" in shown and "5.0 [0.1, 0.9]" in shown
+
+
+PRINTED = [
+    Published(relation="uppercase", name="no effect", value=0.04, model="big", where="section 4"),
+    Published(
+        relation="past_tense",
+        name="answer's rank after, irregular verbs",
+        value=3,
+        model="big",
+        where="section 4",
+    ),
+]
+
+
+def test_published_numbers_stand_beside_ours_only_on_the_model_they_are_for():
+    ours = pd.concat(
+        [
+            effects(0.2, 0.5, task="colored_objects", setting="paper"),
+            effects(0.2, 0.25, task="irregular_verbs"),
+        ]
+    )
+    shown = say.published_table(PRINTED, ours, "big")
+    assert "| no effect | 0.04 | 0.50 [0.10, 0.90] | not run |" in shown
+    assert "| answer's rank after | 3 | not run | 4.0 [0.1, 0.9] |" in shown
+    assert "none for `small`" in say.published_table(PRINTED, ours, "small")
+
+
+def test_the_authors_line_says_why_there_is_nothing():
+    assert say.authors_lines("They are elsewhere.", {}, pd.DataFrame()) == "They are elsewhere."
+
+
+# Figures
+
+
+def drawn(figure):
+    figure.canvas.draw()
+    texts = {text.get_text() for axis in figure.axes for text in axis.texts}
+    plt.close(figure)
+    return texts
+
+
+def test_figures_are_drawn_from_whatever_was_measured(table):
+    tables = {"world_capitals": table, "my_relation": table}
+    layered = {
+        name: pd.concat([one.assign(layer=2), one], ignore_index=True)
+        for name, one in tables.items()
+    }
+    drawn(draw.layer_panels(independence.layer_curves(layered)))
+    drawn(draw.source_dots(independence.source_spread(tables)))
+    drawn(draw.control_points(independence.condition_means(tables, {})))
+    assert "50%" in drawn(draw.outcome_bars(independence.outcome_shares(tables)))
+    scaled = {
+        name: pd.concat([one, one[one["condition"] == ci.OWN].assign(scale=2.0)])
+        for name, one in tables.items()
+    }
+    drawn(draw.scale_lines(independence.scale_curve(scaled)))
+
+
+def test_the_map_marks_the_chosen_pair_where_it_was_tried():
+    pairs = [(source, start) for source in (0, 2) for start in (0, 2)]
+    maps = pd.DataFrame(
+        [
+            {"source_layer": source, "start_layer": start, "item": item, "rank_before": 4.0}
+            | {"rank_answer": 1.0 if (source, start) == (2, 0) else 8.0}
+            for source, start in pairs
+            for item in range(3)
+        ]
+    )
+    cells = independence.map_cells({"r": maps}, {"r": Layers(source=2, start=0)})
+    best = cells.loc[cells["difference"].idxmax()]
+    assert (best["source_layer"], best["start_layer"], best["difference"]) == (2, 0, 0.75)
+    assert cells["chosen"].sum() == 1
+    assert "vector of layer 2 from layer 0 on; 25% of the pairs" in say.map_sentences(cells)
+    figure = draw.layer_maps(cells)
+    assert len(figure.axes[0].patches) == 1
+    away = independence.map_cells({"r": maps}, {"r": Layers(source=1, start=1)})
+    assert len(draw.layer_maps(away).axes[0].patches) == 0
+    plt.close("all")
+
+
+def test_every_outcome_has_a_look_of_its_own():
+    looks = [draw.ENDS[name] for name in OUTCOMES]
+    assert len(set(looks)) == len(looks)
+
+
+def test_nothing_measured_gives_a_figure_that_says_so():
+    nothing = pd.DataFrame(columns=["task", "condition", "outcome", "scale"])
+    makers = (draw.layer_panels, draw.source_dots, draw.control_points, draw.layer_maps)
+    for make in (*makers, draw.scale_lines, draw.outcome_bars):
+        figure = make(nothing)
+        assert figure.texts and not figure.axes
+        plt.close(figure)
+
+
+def test_the_summary_follows_its_numbers(table):
+    tables = {"world_capitals": table}
+    means = independence.condition_means(tables, {})
+    spread = independence.source_spread(tables)
+    shares = independence.outcome_shares(tables)
+    factors = independence.by_tokens(tables)
+    found = independence.effect_rows(tables)
+    said = say.summary("some-model", found, means, spread, shares, factors)
+    assert "`some-model`" in said and "0.25 to 0.75 for world capitals" in said
+    assert "above the control run and all control vectors for world capitals" in said
+    assert "2 of 2 for world capitals" in said and "cannot be compared here" in said
+    means.loc[means["condition"] == ci.RANDOM, "mean"] = 0.9
+    lost = say.summary("some-model", found, means, spread, shares, factors)
+    assert "On no relation is the own vector above" in lost
