@@ -1,0 +1,177 @@
+"""Chapter 4's figures: accuracy as layers go, the X beside its absence, memory against context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ovectors.figures.style import (
+    BLUE,
+    COLORS,
+    DASHES,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    band,
+    empty,
+    panels,
+)
+from ovectors.prose.common import title
+
+FORMS = {"one_shot": "abstractive", "extractive": "extractive"}
+SOLID, LONG, SHORT, DOTS = (None, None), (6, 2), (3, 1.5), (1, 1.5)
+PROMPTS = {"one_shot": (BLUE, SOLID, "o"), "extractive": (ORANGE, LONG, "s")}
+CONDITIONS = {
+    "zero": ("FFNs from the top, removed", BLUE, SOLID, "o"),
+    "mean": ("FFNs from the top, their mean instead", GREEN, LONG, "s"),
+    "attention": ("attention from the top, removed", PINK, SHORT, "^"),
+    "random": ("FFNs of random layers, removed", GREY, DOTS, "D"),
+}
+SIDES = {
+    "context": (ORANGE, LONG, "s"),
+    "memory": (BLUE, SOLID, "o"),
+    "argument": (GREEN, SHORT, "v"),
+    "something else": (GREY, DOTS, "^"),
+}
+
+
+def ablation_panels(curves: pd.DataFrame, *, third: int, condition: str = "zero") -> Figure:
+    """Accuracy over the number of layers removed, abstractive beside extractive (figure 6).
+
+    `curves` as made by `experiments.retrieval.accuracy_curves`; `third` is where the rule looks.
+    """
+    shown = curves[curves["condition"] == condition]
+    relations = list(dict.fromkeys(shown["relation"]))
+    figure, axes = panels(len(relations), sharey=True)
+    for axis, relation in zip(axes, relations, strict=True):
+        for form, (color, dashes, marker) in PROMPTS.items():
+            line = shown[(shown["relation"] == relation) & (shown["form"] == form)]
+            _marked(axis, line, "removed", FORMS[form], color, dashes, marker)
+        n = int(shown.loc[shown["relation"] == relation, "n"].max())
+        axis.set(title=f"{title(relation)} (n = {n})", ylim=(-0.02, 1.04))
+        _mark_third(axis, third)
+    _finish(figure, axes[0], x="FFNs removed, from the top down", y="accuracy", columns=2)
+    return figure
+
+
+def cost_panels(costs: pd.DataFrame, *, third: int) -> Figure:
+    """How much more a removal costs abstractive than extractive prompts, by what is removed.
+
+    `costs` as made by `experiments.retrieval.costs`: the rows of the difference are drawn.
+    """
+    shown = costs[costs["prompts"].str.contains("minus")]
+    relations = list(dict.fromkeys(shown["relation"]))
+    if not relations:
+        return empty("no items have both an abstractive and an extractive prompt")
+    figure, axes = panels(len(relations), sharey=True, height=3.3)
+    for axis, relation in zip(axes, relations, strict=True):
+        panel = shown[shown["relation"] == relation]
+        for condition, (label, color, dashes, marker) in CONDITIONS.items():
+            line = panel[panel["condition"] == condition]
+            _marked(axis, line, "removed", label, color, dashes, marker, errors=True)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set(title=f"{title(relation)} (n = {int(panel['n'].max())})")
+        _mark_third(axis, third)
+    _finish(figure, axes[0], x="layers changed", y="extra cost on abstractive prompts", columns=2)
+    return figure
+
+
+def stage_panels(curves: pd.DataFrame) -> Figure:
+    """Reciprocal ranks of argument and answer, abstractive beside extractive (figures 3 and 7).
+
+    `curves` as made by `experiments.stages.reciprocal_rank_curves` for both forms: a row of panels
+    per relation. Where the prompt asks for its argument, the two lines are one.
+    """
+    relations = list(dict.fromkeys(curves["relation"]))
+    if not relations:
+        return empty("no item was answered correctly")
+    figure, axes = panels(2 * len(relations), sharex=True, sharey=True)
+    places = [(relation, form) for relation in relations for form in FORMS]
+    for axis, (relation, form) in zip(axes, places, strict=True):
+        panel = curves[(curves["relation"] == relation) & (curves["form"] == form)]
+        n = int(panel["n"].max()) if len(panel) else 0
+        for token in ("answer", "argument"):
+            line = panel[panel["token"] == token]
+            band(axis, line, x="layer", label=token, color=COLORS[token], dashes=DASHES[token])
+        axis.set(ylim=(-0.02, 1.04))
+        axis.set_title(f"{title(relation)}, {FORMS[form]} (n = {n})", fontsize="medium")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if not n:
+            axis.text(0.5, 0.5, "no item answered", ha="center", transform=axis.transAxes)
+    _finish(figure, axes[0], x="layer", y="mean reciprocal rank", columns=2)
+    return figure
+
+
+def contest_panels(curves: pd.DataFrame, outcomes: pd.DataFrame) -> Figure:
+    """Counterfactual prompts: both answers over layers, and whose is on top as FFNs go.
+
+    `curves` and `outcomes` as made by `experiments.conflict.contest_curves` and
+    `contest_outcomes`.
+    """
+    if curves.empty:
+        return empty("no item is known from memory, so nothing can contradict it")
+    figure, (left, right) = panels(2, sharey=True, height=3.3)
+    for name in ("context", "memory", "argument"):
+        _marked(left, curves[curves["shown"] == name], "layer", name, *SIDES[name])
+    for name in ("context", "memory", "something else"):
+        _marked(right, outcomes[outcomes["winner"] == name], "removed", name, *SIDES[name])
+    n = int(curves["n"].iloc[0])
+    left.set(title=f"Whole model (n = {n})", xlabel="layer", ylabel="mean reciprocal rank")
+    right.set(title="As FFNs are removed", ylabel="share of items with it on top")
+    right.set(xlabel="FFNs removed, from the top down", ylim=(-0.02, 1.04))
+    for axis in (left, right):
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    looks = {
+        label: handle
+        for axis in (left, right)
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(looks.values(), looks, loc="outside upper center", ncols=len(looks))
+    return figure
+
+
+def _marked(
+    axis: plt.Axes,
+    line: pd.DataFrame,
+    x: str,
+    label: str,
+    color: str,
+    dashes: tuple,
+    marker: str,
+    *,
+    errors: bool = False,
+) -> None:
+    """A line of means with markers, its interval as a band, or as bars where lines overlap."""
+    line = line.sort_values(x)
+    look: Mapping[str, object] = {"color": color, "marker": marker, "markersize": 4.5}
+    if errors:
+        axis.plot(line[x], line["mean"], dashes=dashes, label=label, linewidth=1.6, **look)
+        axis.vlines(line[x], line["low"], line["high"], color=color, linewidth=1, alpha=0.7)
+    else:
+        axis.plot(line[x], line["mean"], dashes=dashes, label=label, linewidth=2, **look)
+        axis.fill_between(line[x], line["low"], line["high"], color=color, alpha=0.2, linewidth=0)
+
+
+def _mark_third(axis: plt.Axes, third: int) -> None:
+    axis.axvline(third, color=GREY, linewidth=1.2, linestyle=":")
+    axis.text(
+        third,
+        0.03,
+        " top third",
+        transform=axis.get_xaxis_transform(),
+        fontsize="small",
+        color=GREY,
+        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
+    )
+    axis.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _finish(figure: Figure, axis: plt.Axes, *, x: str, y: str, columns: int) -> None:
+    figure.supxlabel(x, fontsize="medium")
+    figure.supylabel(y, fontsize="medium")
+    handles = axis.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=columns)

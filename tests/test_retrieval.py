@@ -1,0 +1,384 @@
+"""Removing FFNs: ranks against a forward pass written by hand, costs by arithmetic, verdicts."""
+
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import GPTJConfig, GPTJForCausalLM
+
+from hand_written import hand_written
+from ovectors.encoding import encode_relation
+from ovectors.experiments import conflict, removal, retrieval, rows, stages
+from ovectors.figures import retrieval as figures
+from ovectors.models import LanguageModel, load_model
+from ovectors.prose import retrieval as prose
+from ovectors.training.train import train
+
+ABSTRACTIVE, EXTRACTIVE = retrieval.ABSTRACTIVE, retrieval.EXTRACTIVE
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return load_model("mini-2m", dtype="float64", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    folder = train("tiny", output=tmp_path_factory.mktemp("models") / "untrained", steps=1)
+    return load_model(folder, device="cpu")
+
+
+def reciprocal_ranks(model, ids, tokens, edit):
+    """1 / rank of some tokens at the end of one prompt, by the hand-written forward pass."""
+    logits = hand_written(model.model, ids, edit=edit)["logits"][-1]
+    return [1 / (1 + int((logits > logits[token]).sum())) for token in tokens]
+
+
+@pytest.mark.parametrize(
+    ("relation", "form"),
+    [("world_capitals", ABSTRACTIVE), ("colored_objects", EXTRACTIVE)],
+)
+def test_ablation_from_the_top_down_equals_a_pass_by_hand(mini, relation, form):
+    n_items = 3
+    encoded = encode_relation(mini, relation, form, n_items=n_items, seed=2)
+    table = retrieval.ablation(mini, relation, form=form, draws=1, n_items=n_items, seed=2)
+    means = removal.mean_outputs(mini, encoded, seed=2).double()
+    compared = 0
+    for row in table[table["removed"].isin([0, 1, 4])].itertuples():
+        gone = {int(layer) for layer in row.layers.split()}
+        kind = "attention" if row.condition == "attention" else "ffn"
+        instead = means if row.condition == "mean" else torch.zeros_like(means)
+
+        def edit(part, layer, vectors, gone=gone, kind=kind, instead=instead):
+            return instead[layer].expand_as(vectors) if part == kind and layer in gone else vectors
+
+        at = [prompt.argument + prompt.answer for prompt in encoded.prompts].index(
+            row.argument + row.answer
+        )
+        true = encode_relation(mini, relation, ABSTRACTIVE, n_items=n_items, seed=2).answer_ids[at]
+        tokens = [encoded.answer_ids[at], encoded.argument_ids[at], true]
+        expected = reciprocal_ranks(mini, encoded.token_ids[at], tokens, edit)
+        found = [1 / row.rank_answer, 1 / row.rank_argument, 1 / row.rank_true]
+        assert found == pytest.approx(expected, abs=1e-4)
+        assert row.correct == (expected[0] == 1)
+        compared += 1
+    assert compared == 6 * len(encoded)  # nothing, and four conditions of which one also removes 1
+
+
+def test_the_top_layers_go_first_and_random_ones_go_in_a_seeded_order():
+    planned = removal.plan(12, draws=2, seed=0)
+    by = {
+        (one.condition, len(one.layers), one.draw): one.layers
+        for one in planned
+        if one.condition != "none"
+    }
+    assert [by["zero", k, 0] for k in (1, 3)] == [(11,), (9, 10, 11)]
+    assert {k for name, k, _ in by if name == "zero"} == set(range(1, 13))
+    for name in ("mean", "attention", "random"):
+        assert {k for one, k, _ in by if one == name} == {2, 4, 6}
+    assert set(by["random", 2, 0]) < set(by["random", 4, 0]) < set(by["random", 6, 0])
+    assert by["random", 6, 0] != by["random", 6, 1]
+    assert removal.plan(12, draws=2, seed=0) == planned != removal.plan(12, draws=2, seed=1)
+
+
+@pytest.mark.parametrize(("n_layers", "third"), [(70, 24), (12, 4), (24, 8), (3, 1), (2, 1)])
+def test_a_third_is_two_sixths_rounded_up_as_in_the_paper(n_layers, third):
+    assert removal.third(n_layers) == third
+    assert third in removal.sixths(n_layers) and n_layers in removal.sixths(n_layers)
+    assert {third} <= {len(one.layers) for one in removal.plan(n_layers, ("random",))}
+
+
+def test_the_mean_output_is_over_tokens_after_the_first(mini):
+    encoded = encode_relation(mini, "world_capitals", ABSTRACTIVE, n_items=5, seed=0)
+    two = replace(
+        encoded, token_ids=tuple(ids[at : at + 2] for at, ids in enumerate(encoded.token_ids))
+    )
+    added = [hand_written(mini.model, ids)["ffn"][:, 1] for ids in two.token_ids]
+    expected = torch.stack(added).mean(dim=0)
+    assert torch.allclose(removal.mean_outputs(mini, two).double(), expected, atol=1e-8)
+
+
+def test_what_the_prompt_says_and_what_is_true_are_kept_apart(mini):
+    encoded = encode_relation(mini, "world_capitals", retrieval.COUNTERFACTUAL, n_items=12)
+    ids = retrieval.wanted_ids(mini, encoded)
+    for at, prompt in enumerate(encoded.prompts):
+        for name, word in (("answer", prompt.answer), ("true", f" {prompt.item.answer}")):
+            whole = mini.tokenizer.encode(prompt.text + word)
+            assert ids[name][at] == whole[len(encoded.token_ids[at])]
+    assert not (ids["answer"] == ids["true"]).any()
+
+
+def test_layer_by_layer_ends_where_the_control_run_does(mini):
+    contest = conflict.contest(mini, n_items=8)
+    runs = retrieval.ablation(mini, **conflict.REMOVALS, n_items=8)
+    control = runs[runs["condition"] == "none"].set_index("item")
+    last = contest[contest["layer"] == mini.n_layers - 1].set_index("item")
+    for column in ("rank_answer", "rank_true", "rank_argument", "top_token", "answer"):
+        assert (last[column] == control[column]).all()
+
+
+def outcomes(relation, form, before, after, *, items=None, condition="zero", draw=0):
+    """Made-up results of 12 layers: correct before, and with the top four changed."""
+    made = []
+    for name, removed, correct in (("none", 0, before), (condition, 4, after)):
+        for item, right in zip(items or range(len(correct)), correct, strict=True):
+            row = {"relation": relation, "form": form, "condition": name, "removed": removed}
+            row |= {"draw": draw if removed else 0, "item": item, "correct": bool(right)}
+            made.append(row | {"n_layers": 12, "rank_true": 1.0 if right else 5.0})
+    return pd.DataFrame(made)
+
+
+def two_forms(relation="world_capitals", *, left=(0.0, 1.0), n=40):
+    """Everything right before; after the removal a share of each form is left."""
+    counts = [round(share * n) for share in left]
+    frames = [
+        outcomes(relation, form, [1] * n, [1] * count + [0] * (n - count))
+        for form, count in zip((ABSTRACTIVE, EXTRACTIVE), counts, strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_costs_are_paired_over_the_items_of_both_forms():
+    table = pd.concat(
+        [
+            outcomes("world_capitals", ABSTRACTIVE, [1, 1, 1, 0], [0, 0, 1, 0], items=[3, 5, 7, 9]),
+            outcomes("world_capitals", EXTRACTIVE, [1, 1, 0], [1, 0, 1], items=[9, 7, 5]),
+        ]
+    )
+    found = retrieval.costs(table).set_index("prompts")["mean"]
+    assert found["abstractive"] == pytest.approx(1 / 3)  # 5 is lost, 7 and 9 are not
+    assert found["extractive"] == pytest.approx(0)  # 7 is lost, 5 is gained
+    assert found[retrieval.DIFFERENCE] == pytest.approx(1 / 3)
+    assert set(retrieval.costs(table)["n"]) == {3}
+    assert retrieval.costs(table[table["form"] == ABSTRACTIVE]).empty
+
+
+def test_random_layers_count_every_draw():
+    right, wrong = [1] * 4, [0] * 4
+    table = pd.concat(
+        [
+            outcomes("world_capitals", form, right, after, condition="random", draw=draw)
+            for form, both in ((ABSTRACTIVE, (right, wrong)), (EXTRACTIVE, (right, right)))
+            for draw, after in enumerate(both)
+        ]
+    ).drop_duplicates()
+    found = retrieval.costs(table).set_index("prompts").loc[retrieval.DIFFERENCE]
+    assert (found["mean"], found["n"]) == (0.5, 4)
+    assert found["low"] < 0.1 and found["high"] > 0.9  # two draws, which disagree
+    curve = retrieval.accuracy_curves(table)
+    changed = curve[(curve["form"] == ABSTRACTIVE) & (curve["removed"] == 4)]
+    assert changed["mean"].tolist() == [0.5]
+
+
+def both_tasks(**settings):
+    return pd.concat([two_forms(task, **settings) for task in retrieval.TASKS], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "verdict"),
+    [
+        (both_tasks(left=(0.2, 0.9)), "supported"),
+        (both_tasks(left=(0.9, 0.2)), "not supported"),
+        (both_tasks(left=(0.5, 0.5)), "not supported"),
+        (both_tasks(left=(0.2, 0.9), n=12), "not testable here"),
+        (
+            pd.concat([two_forms(), two_forms("colored_objects", left=(1.0, 1.0))]),
+            "partly",
+        ),
+        (both_tasks(left=(0.2, 0.9)).assign(correct=False), "not supported"),
+    ],
+)
+def test_the_verdict_follows_the_rule(table, verdict):
+    found = retrieval.claim(table, model="made-up")
+    assert found.verdict == verdict, found.why
+    ruled = [one for one in found.measured if one.bound is not None]
+    assert [one.bound for one in ruled] == [0.5, 0.5, 0.0] * 2
+    assert [one.paper for one in ruled] == [False, False, True] * 2
+
+
+def test_low_accuracy_stands_in_the_way_of_support():
+    """The second part alone on both tasks is worth `partly`: so says the rule."""
+    low = [1] * 16 + [0] * 24
+    frames = []
+    for task in retrieval.TASKS:
+        frames.append(outcomes(task, ABSTRACTIVE, low, [0] * 40))
+        frames.append(outcomes(task, EXTRACTIVE, low, low))
+    assert retrieval.claim(pd.concat(frames), model="made-up").verdict == "partly"
+
+
+def test_random_weights_support_nothing(untrained):
+    frames = [
+        retrieval.ablation(untrained, task, form=form, conditions=("zero",), n_items=30)
+        for task in retrieval.TASKS
+        for form in (ABSTRACTIVE, EXTRACTIVE)
+    ]
+    found = retrieval.claim(pd.concat(frames), model="untrained")
+    assert found.verdict == "not supported"
+    assert max(one.n for one in found.measured) >= 20
+
+
+def test_two_parallel_layers_are_enough(mini):
+    tokenizer = mini.tokenizer
+    torch.manual_seed(0)
+    config = GPTJConfig(
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        rotary_dim=4,
+        n_positions=256,
+        vocab_size=len(tokenizer),
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    network = GPTJForCausalLM(config).eval()
+    model = LanguageModel.of(network, tokenizer, name="parallel")
+    table = pd.concat(
+        [
+            retrieval.ablation(model, "colored_objects", form=form, draws=2, n_items=4)
+            for form in (ABSTRACTIVE, EXTRACTIVE)
+        ],
+        ignore_index=True,
+    )
+    curves, costs = retrieval.accuracy_curves(table), retrieval.costs(table)
+    assert set(curves["removed"]) == {0, 1, 2}
+    assert len(figures.ablation_panels(curves, third=1).axes) == 1
+    assert len(figures.cost_panels(costs, third=1).axes) == 1
+    assert retrieval.claim(table, model="parallel").verdict == "not testable here"
+    assert "top 1 of 2 layers" in prose.cost_sentences(costs, removed=1, n_layers=2)
+
+
+def decoded(relation, form, items):
+    """Ranks over three layers, as `stages.stages` has them."""
+    made = []
+    for item, (argument, answer) in enumerate(items):
+        asked = f" a{item}" if argument == answer else f" b{item}"
+        for layer, (x, y) in enumerate(zip(argument, answer, strict=True)):
+            row = {"relation": relation, "form": form, "item": item, "layer": layer}
+            row |= {"rank_argument": float(x), "rank_answer": float(y), "answer": asked}
+            made.append(row | {"argument": f" a{item}", "correct": answer[-1] == 1})
+    return pd.DataFrame(made)
+
+
+STAGED, DIRECT = ([1, 2, 3], [9, 1, 1]), ([9, 9, 9], [2, 1, 1])
+COPIED = ([4, 1, 1], [4, 1, 1])
+
+
+def test_the_argument_stage_is_compared_where_it_could_be():
+    table = pd.concat(
+        [
+            decoded("world_capitals", ABSTRACTIVE, [STAGED, STAGED, DIRECT]),
+            decoded("world_capitals", EXTRACTIVE, [DIRECT, STAGED, ([1, 1, 1], [9, 9, 9])]),
+            decoded("colored_objects", ABSTRACTIVE, [STAGED]),
+            decoded("colored_objects", EXTRACTIVE, [COPIED]),
+        ]
+    )
+    found = conflict.argument_stage(table).set_index(["relation", "prompts"])
+    capitals = found.loc["world_capitals"]
+    assert capitals.loc[ABSTRACTIVE, "mean"] == pytest.approx(2 / 3)
+    assert capitals.loc[EXTRACTIVE, "mean"] == pytest.approx(1 / 2)
+    assert capitals.loc[retrieval.DIFFERENCE, ["mean", "n"]].tolist() == [0.5, 2]
+    assert list(found.loc["colored_objects"].index) == [ABSTRACTIVE]
+    curves = stages.reciprocal_rank_curves(table)
+    said = prose.stage_sentences(found.reset_index(), curves).split("\n\n")
+    assert "on 0.67" in said[0] and "n = 3" in said[0] and "no difference is shown" in said[0]
+    assert "ask for the argument itself" in said[1] and "ask for" not in said[0]
+    assert len(figures.stage_panels(curves).axes) == 4
+
+
+def contested(context, memory, *, layers=3):
+    ranks = zip(context, memory, strict=True)
+    made = [
+        {"item": item, "layer": layer, "rank_answer": x[layer], "rank_true": y[layer]}
+        for item, (x, y) in enumerate(ranks)
+        for layer in range(layers)
+    ]
+    return pd.DataFrame(made).assign(rank_argument=8.0)
+
+
+def test_the_contest_is_over_known_items():
+    table = contested([[9, 4, 1], [9, 1, 1], [1, 1, 1]], [[1, 1, 2], [2, 2, 2], [9, 9, 9]])
+    curves = conflict.contest_curves(table, {0, 1}).set_index(["shown", "layer"])
+    assert curves.loc[("context", 1), "mean"] == pytest.approx((1 / 4 + 1) / 2)
+    assert curves.loc[("memory", 0), "mean"] == pytest.approx((1 + 1 / 2) / 2)
+    ahead = [curves.loc[("context ahead", layer), "mean"] for layer in range(3)]
+    assert ahead == [0, 0.5, 1]
+    runs = outcomes("world_capitals", retrieval.COUNTERFACTUAL, [1, 1, 0, 0], [1, 0, 0, 0])
+    runs["rank_true"] = [9.0, 9.0, 1.0, 1.0] * 2
+    shares = conflict.contest_outcomes(runs, {0, 1, 2}).set_index(["removed", "winner"])["mean"]
+    assert [shares[0, name] for name in conflict.WINS] == pytest.approx([2 / 3, 1 / 3, 0])
+    assert [shares[4, name] for name in conflict.WINS] == pytest.approx([1 / 3, 1 / 3, 1 / 3])
+    said = prose.contest_sentences(
+        curves.reset_index(), conflict.contest_outcomes(runs, {0, 1, 2}), removed=4
+    )
+    assert "from layer 2 on" in said and "the context's answer 0.67" in said
+
+
+def test_without_a_known_item_the_page_says_so():
+    empty = conflict.contest_curves(contested([[1, 1, 1]], [[2, 2, 2]]), set())
+    runs = outcomes("world_capitals", retrieval.COUNTERFACTUAL, [1], [1])
+    nobody = conflict.contest_outcomes(runs, set())
+    assert empty.empty and nobody.empty and list(nobody.columns)
+    assert prose.contest_sentences(empty, nobody, removed=4) == prose.NONE_KNOWN
+    assert "no item" in figures.contest_panels(empty, nobody).texts[0].get_text()
+
+
+def test_only_what_the_whole_model_recalls_is_known():
+    table = pd.concat(
+        [
+            outcomes("world_capitals", ABSTRACTIVE, [1, 0, 1], [0, 1, 0]),
+            outcomes("world_capitals", EXTRACTIVE, [1, 1, 1], [1, 1, 1]),
+        ]
+    )
+    assert conflict.known_items(table, "world_capitals") == {0, 2}
+
+
+def test_sentences_follow_the_numbers():
+    for left, said in (
+        ((0.2, 0.9), "abstractive prompts lose more"),
+        ((0.9, 0.2), "extractive prompts lose more"),
+        ((0.5, 0.5), "no difference is shown"),
+    ):
+        costs = retrieval.costs(two_forms(left=left))
+        sentence = prose.cost_sentences(costs, removed=4, n_layers=12)
+        assert said in sentence and f"lower by {1 - left[0]:.2f}" in sentence
+        assert said in prose.summary(
+            "a-model",
+            costs,
+            conflict.argument_stage(decoded("x", ABSTRACTIVE, [DIRECT])),
+            (pd.DataFrame(), pd.DataFrame()),
+            removed=4,
+        )
+
+
+def test_the_tables_show_every_condition():
+    table = pd.concat(
+        [two_forms(left=(0.25, 0.75))]
+        + [
+            outcomes("world_capitals", form, [1], [1] * 40, condition=name).query("removed > 0")
+            for form in (ABSTRACTIVE, EXTRACTIVE)
+            for name in ("mean", "attention", "random")
+        ]
+    )
+    curves, costs = retrieval.accuracy_curves(table), retrieval.costs(table)
+    shown = prose.removal_table(curves, costs, removed=4).splitlines()
+    assert len(shown) == 2 + 5
+    assert "0.25 [" in shown[3] and "0.75 [" in shown[3] and "0.50 [" in shown[3]
+    assert all(label in "\n".join(shown) for label in prose.CONDITIONS.values())
+    assert "attention from the top" in prose.control_sentences(costs, removed=4)
+    axis = figures.cost_panels(costs, third=4).axes[0]
+    assert len(axis.get_legend_handles_labels()[1]) == 4
+
+
+def test_rows_without_numbers_become_json():
+    table = pd.DataFrame({"mean": [0.5, np.nan], "n": [3, 0]})
+    assert rows.records(table) == [{"mean": 0.5, "n": 3}, {"mean": None, "n": 0}]
+    assert rows.interval_of(table.iloc[:0]).n == 0
