@@ -27,7 +27,8 @@ def test_a_chapter_is_a_source(chapter):
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert len(code) <= 20
     assert max(cell.source.count("\n") + 1 for cell in code) <= 15
-    for name in ("model", "n_items", "seed", "device", "dtype"):
+    common = ("model",) if chapter.across else ("model", "n_items", "seed", "device", "dtype")
+    for name in common:
         assert name in notebooks.default_parameters(chapter)
 
 
@@ -49,12 +50,13 @@ def test_every_figure_has_a_name_a_caption_and_a_text_alternative(chapter):
 def test_papermill_runs_a_chapter_by_itself(chapter, which, tmp_path, random_model):
     model = "mini-2m" if which == "embedded" else str(random_model)
     command = [sys.executable, "-m", "papermill", str(chapter.path), "out.ipynb"]
-    command += ["-p", "model", model, "-p", "n_items", "12"]
+    command += ["-p", "model", model, *([] if chapter.across else ["-p", "n_items", "12"])]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr[-2000:]
     (manifest,) = tmp_path.rglob(results.MANIFEST)
     found = results.read_manifest(manifest.parent)
-    assert found.chapter == chapter.name and found.parameters["n_items"] == 12
+    assert found.chapter == chapter.name and found.parameters["model"] == model
+    assert chapter.across or found.parameters["n_items"] == 12
     assert manifest.parent.parent.parent == tmp_path / "results"
     numbers = json.loads((manifest.parent / "numbers.json").read_text())
     assert numbers["findings"]

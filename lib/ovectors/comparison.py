@@ -99,7 +99,7 @@ def _finding(place: runs.Place, chapter: Chapter | None, by_hand: Path | None) -
     own = {"model": place.model, "name": place.model, "chapter": place.chapter}
     if state.sidecar is not None:
         kept = record.kept_of(place, state.sidecar)
-        return _whole(own, kept, place.results, "run here", chapter)
+        return _whole(own, kept, place.results, "run here", state.changed)
     trouble = _trouble(state)
     folders = {"run by hand": by_hand and by_hand / place.model / place.chapter}
     folders["committed"] = paths.PUBLISHED / place.model
@@ -111,16 +111,16 @@ def _finding(place: runs.Place, chapter: Chapter | None, by_hand: Path | None) -
             trouble = trouble or {"condition": "broken", "reason": str(error)}
         else:
             if kept is not None:
-                return _whole(own, kept, folder, origin, chapter)
+                known = chapter is not None and kept.parts
+                now = runs.parts_now(chapter, kept) if known else kept.parts
+                changed = keys.changed_parts(kept.parts, now)
+                return _whole(own, kept, folder, origin, changed)
     return Finding(**own, **trouble)
 
 
 def _whole(
-    own: Mapping[str, str], kept: Kept, folder: Path, origin: Origin, chapter: Chapter | None
+    own: Mapping[str, str], kept: Kept, folder: Path, origin: Origin, changed: Iterable[str]
 ) -> Finding:
-    changed: list[str] = []
-    if chapter is not None and kept.parts:
-        changed = keys.changed_parts(kept.parts, runs.parts_now(chapter, kept))
     return Finding(
         **{**own, "name": kept.model},
         condition="whole",

@@ -121,7 +121,8 @@ def library_sources(code: Iterable[str]) -> list[Path]:
     return sorted(known)
 
 
-def _imports(source: str, *, package: str) -> list[str]:
+@cache
+def _imports(source: str, *, package: str) -> tuple[str, ...]:
     """Dotted names that the source imports; `from a import b` gives both `a` and `a.b`."""
     names = []
     for node in _executed(ast.parse(source)):
@@ -132,7 +133,7 @@ def _imports(source: str, *, package: str) -> list[str]:
             above = parents[: len(parents) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.split(".")[0] == paths.PACKAGE.name]
+    return tuple(name for name in names if name.split(".")[0] == paths.PACKAGE.name)
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:

@@ -13,23 +13,26 @@ from typing import Any
 import nbformat
 import yaml
 
-from ovectors import paths, runs
+from ovectors import comparison, paths, runs
+from ovectors.claims import Claim
 from ovectors.errors import UserError
 from ovectors.labels import rename_labels
 from ovectors.notebooks import Chapter, find_chapters
+from ovectors.prose.front import claims_table
 from ovectors.results import load_json, read_manifest
 
 _RUN_ENTRY = re.compile(r"runs/([^/]+)/([^/]+)")
 FINDINGS = "findings.md"  # made by `assemble`; the front page includes it
 # Written by hand, but no pages: what runs leave, and what editors leave.
-_NOT_COPIED = shutil.ignore_patterns("runs", ".*", "__pycache__")
+_NOT_COPIED = shutil.ignore_patterns("runs", "results", ".*", "__pycache__")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
     """One executed chapter as a page: where its run is, on which model, and the reference or not.
 
-    `model` is the model's name as it is shown, `place.model` the name of its folder.
+    `model` is the model's name as it is shown, `place.model` the name of its folder. Pages that
+    compare models stand with the reference model's.
     """
 
     place: runs.Place
@@ -57,8 +60,12 @@ def read_yaml(name: str) -> dict[str, Any]:
 
 
 def reference_model(toc: Mapping[str, Any]) -> str:
-    """The model whose chapters the table of contents lists: `runs/<model>/...`."""
+    """The model whose chapters the table of contents lists: `runs/<model>/...`.
+
+    Chapters that compare models, `runs/all/...`, are nobody's.
+    """
     models = {match[1] for entry in _files(toc) if (match := _RUN_ENTRY.fullmatch(entry))}
+    models.discard(runs.ALL)
     if len(models) != 1:
         named = ", ".join(sorted(models)) or "none"
         raise UserError(f"_toc.yml must list chapters of one reference model; it lists {named}")
@@ -68,9 +75,9 @@ def reference_model(toc: Mapping[str, Any]) -> str:
 def collect_pages(toc: Mapping[str, Any], report: Callable[[str], None]) -> tuple[Page, ...]:
     """The runs that the book can show: whole, and made from the chapters and library of now.
 
-    The reference model's come first, then model by model, each in the order of the table of
-    contents. What is left out is reported with its reason. UserError when the reference model has
-    no page at all.
+    The reference model's come first, with those that compare models, then model by model, each in
+    the order of the table of contents. What is left out is reported with its reason. UserError when
+    the reference model has no page at all.
     """
     reference = reference_model(toc)
     chapters = {chapter.name: chapter for chapter in find_chapters()}
@@ -80,15 +87,18 @@ def collect_pages(toc: Mapping[str, Any], report: Callable[[str], None]) -> tupl
         report(f"left out: {name}, which {lacks}")
     others = [model for model in runs.models_with_runs() if model != reference]
     pages = []
-    for model in (reference, *others):
-        for name in listed:
-            if name in chapters:
-                pages += _page_of(model, chapters[name], reference, report)
-    if not any(page.is_reference for page in pages):
+    for name in (name for name in listed if name in chapters):
+        model = runs.ALL if chapters[name].across else reference
+        pages += _page_of(model, chapters[name], reference, report)
+    if not any(page.place.model == reference for page in pages):
         raise UserError(
             f"no chapter has a whole and current run on {reference}: `ovectors run` makes one, "
             "`ovectors status` shows what is there"
         )
+    for model in others:
+        for name in listed:
+            if name in chapters and not chapters[name].across:
+                pages += _page_of(model, chapters[name], reference, report)
     return tuple(pages)
 
 
@@ -96,12 +106,13 @@ def _page_of(
     model: str, chapter: Chapter, reference: str, report: Callable[[str], None]
 ) -> list[Page]:
     place = runs.Place(model=model, chapter=chapter.name)
-    state = runs.recorded_state(place, chapter)
+    state = comparison.recorded_state(place, chapter)
+    belongs = model in (reference, runs.ALL)
     if not state.shown or state.sidecar is None:
-        if state.kind != "missing" or model == reference:
+        if state.kind != "missing" or belongs:
             report(f"left out: {chapter.name} on {model}, {state.kind} ({state.reason})")
         return []
-    return [Page(place=place, model=state.sidecar.model, is_reference=model == reference)]
+    return [Page(place=place, model=state.sidecar.model, is_reference=belongs)]
 
 
 def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> None:
@@ -123,18 +134,23 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
 
 
 def findings(pages: Sequence[Page]) -> str:
-    """What each chapter found on the reference model, in its own words, for the front page.
+    """What the chapters found on the reference model, for the front page: a table of the claims'
+    verdicts, then each chapter's findings in its own words.
 
     A chapter that wants to be quoted saves JSON called `numbers` with Markdown under `findings`.
     """
-    quoted = []
-    for page in pages:
-        saved = read_manifest(page.place.results).files if page.is_reference else []
+    claims, quoted = {}, []
+    for page in (one for one in pages if one.is_reference):
+        folder, saved = page.place.results, read_manifest(page.place.results).files
+        files = (folder / file.file for file in saved if file.kind == "claim")
+        claims[page.document] = [Claim.model_validate_json(path.read_bytes()) for path in files]
         if any(file.name == "numbers" for file in saved):
-            said = load_json(page.place.results, "numbers").get("findings")
-            if said:
-                quoted.append(f"{{doc}}`/{page.document}`, on `{page.model}`:\n\n{said}\n")
-    return "\n".join(quoted) or "No chapter has been run yet.\n"
+            said = load_json(folder, "numbers").get("findings")
+            where = "" if page.place.model == runs.ALL else f", on `{page.model}`"
+            quoted += [f"{{doc}}`/{page.document}`{where}:\n\n{said}\n"] if said else []
+    table = claims_table(claims)
+    parts = [f"{table}\n", *quoted] if table else quoted
+    return "\n".join(parts) or "No chapter has been run yet.\n"
 
 
 def make_distinct(notebook: nbformat.NotebookNode, page: Page, reference: Page | None) -> None:

@@ -127,7 +127,12 @@ class State:
 
 
 def place_of(chapter: Chapter, spec: ModelSpec) -> Place:
-    """Where a chapter's run on a model goes.
+    """Where a chapter's run on a model goes."""
+    return Place(model=folder_of(spec), chapter=chapter.name)
+
+
+def folder_of(spec: ModelSpec) -> str:
+    """The name of the folder of a model's runs.
 
     A folder that is in no catalogue keeps its name and gets six letters of its path's hash: it
     must not share results with another folder of that name, or stand in for a catalogue model.
@@ -135,7 +140,7 @@ def place_of(chapter: Chapter, spec: ModelSpec) -> Place:
     name = results.folder_name(spec.name)
     if spec.folder is not None and spec.group == "other":
         name += "-" + keys.text_hash(str(spec.folder.resolve()))[:6]
-    return Place(model=name, chapter=chapter.name)
+    return name
 
 
 def read_sidecar(place: Place) -> Sidecar:
