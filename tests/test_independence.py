@@ -238,7 +238,7 @@ def test_the_map_marks_the_chosen_pair_where_it_was_tried():
             for source, start in pairs
             for item in range(3)
         ]
-    )
+    ).assign(on_grid=True)
     cells = independence.map_cells({"r": maps}, {"r": Layers(source=2, start=0)})
     best = cells.loc[cells["difference"].idxmax()]
     assert (best["source_layer"], best["start_layer"], best["difference"]) == (2, 0, 0.75)

@@ -128,25 +128,30 @@ def content_independence(
 
 
 def development_maps(
-    store: Store, tasks: Mapping[str, Task], *, positions: str = "all", **drawn: int
+    store: Store, tasks: Mapping[str, Task], *, positions: str = "all", **settings: int
 ) -> dict[str, pd.DataFrame]:
     """The `layer_map` that chooses each task's layers, on development items.
 
-    `drawn` is n_items and seed. For items out of domain it is that of the vectors' relation.
+    `settings` are n_items, seed and others of `layer_map`. For items out of domain it is that of
+    the vectors' relation. For the relations of `IN_DOMAIN` at all positions every pair of layers is
+    tried.
     """
     found = {}
     for name, task in tasks.items():
-        origin = IN_DOMAIN.get(str(task.origin.relation), task.origin)
-        settings = {"relation": origin.relation, "group": origin.group, "positions": positions}
-        found[name] = store.table(layer_map, **settings, **drawn)
+        known = IN_DOMAIN.get(str(task.origin.relation))
+        origin = known or task.origin
+        asked = {"relation": origin.relation, "group": origin.group, "positions": positions}
+        if known and positions == "all":
+            asked["every_pair"] = True
+        found[name] = store.table(layer_map, **asked, **settings)
     return found
 
 
 def chosen_layers(
-    store: Store, tasks: Mapping[str, Task], *, positions: str = "all", **drawn: int
+    store: Store, tasks: Mapping[str, Task], *, positions: str = "all", **settings: int
 ) -> dict[str, Layers]:
     """The layers of each task's vectors, chosen from its `development_maps`."""
-    maps = development_maps(store, tasks, positions=positions, **drawn)
+    maps = development_maps(store, tasks, positions=positions, **settings)
     return {name: choose_layers(table) for name, table in maps.items()}
 
 
@@ -160,15 +165,15 @@ def run_each(
     return {name: store.table(experiment, **{**own, **shared}) for name, own in settings.items()}
 
 
-def in_domain_settings(layers: Mapping[str, Layers] | None = None) -> dict[str, dict[str, Any]]:
-    """Relation and group of each in-domain task, and its layers where they are given."""
+def in_domain_settings(layers: Mapping[str, Layers]) -> dict[str, dict[str, Any]]:
+    """Relation, group and layers of each in-domain task."""
     return {
-        name: {"relation": task.relation, "group": task.group}
-        | (
-            {"source_layer": layers[name].source, "start_layer": layers[name].start}
-            if layers
-            else {}
-        )
+        name: {
+            "relation": task.relation,
+            "group": task.group,
+            "source_layer": layers[name].source,
+            "start_layer": layers[name].start,
+        }
         for name, task in IN_DOMAIN.items()
     }
 

@@ -157,12 +157,12 @@ def condition_means(tables: Tables, more: Tables, *, seed: int = 0) -> pd.DataFr
 def map_cells(maps: Tables, layers: Mapping[str, Layers]) -> pd.DataFrame:
     """Start and source layers: answer's mean reciprocal rank minus the control run's, a cell a row.
 
-    Columns: task, source_layer, start_layer, mean, before, difference, n, chosen (the pair that the
-    chapter uses).
+    Of the pairs that are evenly spread. Columns: task, source_layer, start_layer, mean, before,
+    difference, n, chosen (the pair that the chapter uses).
     """
     frames = []
     for task, table in maps.items():
-        cells = layer_means(table).assign(task=task)
+        cells = layer_means(table[table["on_grid"]]).assign(task=task)
         chosen = layers[task]
         cells["difference"] = cells["mean"] - cells["before"]
         cells["chosen"] = (cells["source_layer"] == chosen.source) & (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,10 @@ class Layers:
     start: int
 
 
+PAPER_DEPTH = 0.75
+"""The paper's vectors go in from three quarters of the depth on (layer 18 of 24)."""
+
+
 def layer_map(
     model: LanguageModel,
     relation: Relation | str,
@@ -34,36 +38,64 @@ def layer_map(
     group: str = "",
     positions: str = "all",
     every_pair: bool = False,
-    n_sources: int = 4,
-    max_items: int = 60,
-    max_layers: int = 0,
+    n_sources: int = 3,
+    max_items: int = 30,
+    max_layers: int = 12,
     n_items: int = 0,
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
     """The answer's rank over source and start layers, on development items alone (appendix D).
 
-    First each layer's vector is put in from its own layer on; then the best of these is put in from
-    every other layer on. With `every_pair`, all starts are tried with all sources instead, of at
-    most `max_layers` layers (0 for all), evenly spread. One row for each pair of layers, source and
-    item, an item never with the vector of its own example: model, relation, source_layer,
-    start_layer, positions, vector, item, argument, rank_before, rank_answer.
+    Tried are, of at most `max_layers` layers evenly spread (0: all), either `every_pair`, or each
+    layer's vector from its own layer on and from PAPER_DEPTH on, and then the best layer's from
+    every layer on. At last, where layers were left out, all pairs around the best one.
+
+    One row for each pair of layers, source and item, an item never with the vector of its own
+    example: model, relation, positions, item, argument, vector, source_layer, start_layer,
+    rank_before, rank_answer, on_grid (whether both layers are of those evenly spread).
     """
     task = Task(relation=relation, group=group)
     sources = find_sources(model, task, n_sources=n_sources, n_items=n_items, seed=seed)
     development, _ = patterns(model, relation, group, n_items=n_items, seed=seed)
     development = at_most(development, max_items, seed=seed)
-    count = min(max_layers or model.n_layers, model.n_layers)
-    layers = [int(one) for one in np.linspace(0, model.n_layers - 1, count).round()]
-    if every_pair:
-        pairs = [Layers(source=one, start=other) for one in layers for other in layers]
-        return _mapped(model, development, sources, pairs, positions=positions, progress=progress)
-    diagonal = [Layers(source=one, start=one) for one in layers]
-    first = _mapped(model, development, sources, diagonal, positions=positions, progress=progress)
-    best = choose_layers(first).source
-    rest = [Layers(source=best, start=other) for other in layers if other != best]
-    more = _mapped(model, development, sources, rest, positions=positions, progress=progress)
-    return pd.concat([first, more], ignore_index=True)
+    grid = grid_of(model.n_layers, max_layers)
+    late = min(grid, key=lambda layer: abs(layer - PAPER_DEPTH * model.n_layers))
+    starts = {source: grid if every_pair else (source, late) for source in grid}
+    tables: list[pd.DataFrame] = []
+    tried: set[Layers] = set()
+
+    def attempt(pairs: Iterable[Layers]) -> Layers:
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in tried]
+        if new:
+            options = {"positions": positions, "progress": progress}
+            tables.append(_mapped(model, development, sources, new, **options))
+            tried.update(new)
+        return choose_layers(pd.concat(tables, ignore_index=True))
+
+    best = attempt(Layers(source=one, start=start) for one in grid for start in starts[one])
+    best = attempt(Layers(source=best.source, start=start) for start in grid)
+    attempt(
+        Layers(source=source, start=start)
+        for source in _around(best.source, grid)
+        for start in _around(best.start, grid)
+    )
+    table = pd.concat(tables, ignore_index=True)
+    spread = table["source_layer"].isin(grid) & table["start_layer"].isin(grid)
+    return table.assign(on_grid=spread)
+
+
+def grid_of(n_layers: int, most: int = 0) -> tuple[int, ...]:
+    """At most so many layers from the first to the last, evenly spread; all of them for 0."""
+    count = min(most or n_layers, n_layers)
+    return tuple(int(one) for one in np.linspace(0, n_layers - 1, count).round())
+
+
+def _around(layer: int, grid: Sequence[int]) -> range:
+    """The layers between a layer's neighbours on the grid, these left out."""
+    below = max((one for one in grid if one < layer), default=layer - 1)
+    above = min((one for one in grid if one > layer), default=layer + 1)
+    return range(below + 1, above)
 
 
 def _mapped(

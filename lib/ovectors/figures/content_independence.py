@@ -140,7 +140,7 @@ def control_points(means: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(means["task"]))
     if not tasks:
         return empty("no vector was tried")
-    kinds = list(dict.fromkeys(means["condition"]))
+    kinds = sorted(dict.fromkeys(means["condition"]), key=_place)
     figure, axes = panels(
         len(tasks), columns=len(tasks), width=3.0, height=0.9 + 0.3 * len(kinds), sharey=True
     )
@@ -159,6 +159,12 @@ def control_points(means: pd.DataFrame) -> Figure:
         axis.grid(axis="y", visible=False)
     figure.supxlabel("answer's mean reciprocal rank")
     return figure
+
+
+def _place(kind: str) -> int:
+    """Where a condition stands: from the control run over ours to those of no task."""
+    order = (CONTROL, OWN, "mean of", "vector of", WRONG, RANDOM, "mean FFN")
+    return next((at for at, start in enumerate(order) if kind.startswith(start)), len(order))
 
 
 def _look(kind: str) -> tuple[str, str]:
@@ -193,11 +199,10 @@ def layer_maps(cells: pd.DataFrame) -> Figure:
         axis.grid(visible=False)
         axis.set_title(f"{task_title(task)} (n = {part['n'].iloc[0]})", fontsize=10)
         for row in part[part["chosen"]].itertuples():
-            corner = (
-                list(grid.columns).index(row.source_layer) - 0.5,
-                list(grid.index).index(row.start_layer) - 0.5,
-            )
-            axis.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2))
+            column = list(grid.columns).index(row.source_layer)
+            line = list(grid.index).index(row.start_layer)
+            frame = Rectangle((column - 0.45, line - 0.45), 0.9, 0.9, fill=False, linewidth=2)
+            axis.add_patch(frame)
     figure.supxlabel("layer that the vector comes from")
     figure.supylabel("first layer that it is put in")
     figure.colorbar(image, ax=axes, label="change of mean reciprocal rank", shrink=0.9)

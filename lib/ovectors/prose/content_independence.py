@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ovectors.experiments.content_independence import other_condition
 from ovectors.experiments.controls import WRONG, mean_condition
 from ovectors.experiments.outcomes import ANSWER, OUTCOMES, RULES
 from ovectors.experiments.replacing import CONTROL, OWN, RANDOM
@@ -58,7 +59,11 @@ def _named(task: str) -> str:
 
 def condition_title(condition: str) -> str:
     """A kind of vector as a reader should see it."""
-    return condition.replace("_", " ")
+    relation = condition.removeprefix(other_condition(""))
+    if relation == condition:
+        return condition
+    shown = title(relation)
+    return other_condition(shown if shown.startswith("US ") else shown[0].lower() + shown[1:])
 
 
 def layer_sentences(layers: Mapping[str, Layers], maps: Mapping[str, pd.DataFrame]) -> str:
@@ -67,11 +72,12 @@ def layer_sentences(layers: Mapping[str, Layers], maps: Mapping[str, pd.DataFram
     for task, chosen in layers.items():
         table = maps[task]
         items, sources = table["item"].nunique(), table["vector"].nunique()
-        last = int(table[["source_layer", "start_layer"]].max().max())
+        pairs = len(table.groupby(["source_layer", "start_layer"]))
+        last = int(table["start_layer"].max())
         lines.append(
             f"- **{task_title(task)}:** vector from layer {chosen.source}, put in from layer "
-            f"{chosen.start} to {last}; chosen on {_count(items, 'development item')} with the "
-            f"vectors of {_count(sources, 'example')}."
+            f"{chosen.start} to {last}; chosen among {pairs} pairs of layers on "
+            f"{_count(items, 'development item')} with the vectors of {_count(sources, 'example')}."
         )
     return "\n".join(lines)
 
