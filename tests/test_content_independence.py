@@ -15,6 +15,7 @@ from ovectors.models import load_model
 from ovectors.prompts import one_shot
 from ovectors.relations import load_relation
 from ovectors.training.train import train
+from tiny_models import tiny
 
 SOURCE, START = 5, 4
 
@@ -290,6 +291,31 @@ def test_shuffled_pairs_are_not_supported(mini):
 def test_random_weights_are_not_supported(untrained):
     tables = {name: run(untrained, name, n_items=40) for name in ("world_capitals", "uppercase")}
     assert ci.claim(tables, model="untrained").verdict == "not supported"
+
+
+@pytest.mark.parametrize("case", ["gptj", "llama", "bloom"])
+def test_every_family_can_be_intervened_on(case):
+    model = tiny(case)
+    layers = ci.choose_layers(ci.layer_map(model, "uppercase", n_sources=2, n_items=20))
+    table = ci.content_independence(
+        model,
+        "uppercase",
+        source_layer=layers.source,
+        start_layer=layers.start,
+        n_sources=2,
+        n_controls=1,
+        n_items=20,
+    )
+    ranks = table[["rank_answer", "rank_argument", "rank_other"]].to_numpy()
+    assert np.isfinite(ranks).all() and (ranks >= 1).all()
+
+
+def test_further_sets_are_shown_and_not_judged():
+    good, bad = made_up(1.0), made_up(4.0)
+    found = ci.claim({"a": good, "b": good}, model="m", further={"irregular_verbs": bad})
+    assert found.verdict == "supported"
+    shown = {(one.relation, one.name) for one in found.measured if one.bound is None}
+    assert ("past_tense", "no effect, irregular verbs") in shown
 
 
 def test_effects_tell_before_from_after():

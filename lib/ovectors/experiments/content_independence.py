@@ -26,6 +26,7 @@ from ovectors.experiments.replacing import (
     source_vectors,
 )
 from ovectors.experiments.sources import Task, find_sources, material
+from ovectors.relations import TITLES, describe
 from ovectors.statistics import Interval, corrected, crossed_mean, nothing
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ FURTHER = {
     "colored_objects": Task(relation="colored_objects"),
 }
 """The paper's sets out of domain, with the vectors of another set, and its colours."""
+SHOWN_AS = {
+    "irregular_verbs": ("past_tense", ", irregular verbs"),
+    "words": ("uppercase", ", words that are no colours"),
+}
+"""The relation of a further task, and what its numbers are called beside those of the relation."""
 
 
 def other_condition(relation: str) -> str:
@@ -251,8 +257,9 @@ def evidence(
     }
     for one in others or [other_condition("another relation")]:
         against = reciprocal(table, one)
-        shown = one.removeprefix(prefix).replace("_", " ")
-        found[f"own vector minus that of {shown}"] = paired(own, against, **options)
+        found[f"own vector minus that of {_titled(one.removeprefix(prefix))}"] = paired(
+            own, against, **options
+        )
     found[MORE_THAN_OTHER] = paired(own - before, other_after - other_before, **options)
     return [
         Evidence(
@@ -260,6 +267,13 @@ def evidence(
         )
         for criterion, value in found.items()
     ]
+
+
+def _titled(relation: str) -> str:
+    """A relation's title inside a sentence; the name of one that a user brought along."""
+    described = describe(relation)
+    shown = described.title if described else TITLES.get(relation, relation)
+    return shown if shown.startswith("US ") else shown[:1].lower() + shown[1:]
 
 
 def effects(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> dict[str, Interval]:
@@ -307,16 +321,22 @@ def claim(
     tables: Mapping[str, pd.DataFrame],
     *,
     model: str,
+    further: Mapping[str, pd.DataFrame] | None = None,
     published: Sequence[Published] = (),
     seed: int = 0,
 ) -> Claim:
-    """The verdict by `claims.RULES["content_independence"]` over these relations, name to table."""
+    """The verdict by `claims.RULES["content_independence"]` over these relations, name to table.
+
+    `further` are tables of `FURTHER`, whose effects the card shows and the verdict does not use.
+    """
     confidence = corrected(len(tables))
     pieces: list[Evidence] = []
     shown: list[Measured] = []
     for name, table in tables.items():
         pieces += evidence(table, name, confidence=confidence, seed=seed)
-        numbers = effects(table, seed=seed)
-        shown += [claims.context(name, label, found) for label, found in numbers.items()]
+    for name, table in {**tables, **(further or {})}.items():
+        relation, addition = SHOWN_AS.get(name, (name, ""))
+        for label, found in effects(table, seed=seed).items():
+            shown.append(claims.context(relation, label + addition, found))
     rule = claims.RULES["content_independence"]
     return claims.judge(rule, pieces, model=model, published=published, context=shown)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ovectors.models import LanguageModel
 
 WRONG = "wrong demonstration"
-TEXT, LAST = "mean FFN output, all tokens", "mean FFN output, last tokens"
+TEXT, LAST = "mean FFN output (all tokens)", "mean FFN output (last tokens)"
 ZERO = "zero"
 SCALES = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 MEANS = (5, 20)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ovectors.experiments.content_independence import other_condition
+from ovectors.experiments.content_independence import SHOWN_AS, other_condition
 from ovectors.experiments.controls import WRONG, mean_condition
 from ovectors.experiments.outcomes import ANSWER, OUTCOMES, RULES
 from ovectors.experiments.replacing import CONTROL, OWN, RANDOM
@@ -32,18 +32,6 @@ EFFECTS = (
     ("answer on top after", "on top after"),
     ("no effect", "no effect"),
 )
-PUBLISHED = {  # the paper's name for a number: the chapter's task and measure
-    ("uppercase", "no effect, words that are no colours"): ("words", "no effect"),
-    ("past_tense", "answer's rank before, irregular verbs"): (
-        "irregular_verbs",
-        "answer's rank before",
-    ),
-    ("past_tense", "answer's rank after, irregular verbs"): (
-        "irregular_verbs",
-        "answer's rank after",
-    ),
-    ("past_tense", "no effect, irregular verbs"): ("irregular_verbs", "no effect"),
-}
 
 
 def task_title(task: str) -> str:
@@ -304,14 +292,22 @@ def published_table(published: list[Published], effects: pd.DataFrame, model: st
         "|---|---|---|---|---|",
     ]
     for one in own:
-        task, measure = PUBLISHED.get((one.relation, one.name), (one.relation, one.name))
-        task = "colored_objects" if task == "uppercase" else task  # the paper's task for upper case
+        task, measure = _task_of(one)
         cells = []
         for setting in ("paper", "chosen"):
             key = (setting, task, measure)
             cells.append(_cell(found.loc[key].rename(measure)) if key in found.index else "not run")
         lines.append(f"| {task_title(task)} | {measure} | {one.value:g} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _task_of(one: Published) -> tuple[str, str]:
+    """The chapter's task and measure that a printed number belongs to."""
+    for task, (relation, addition) in SHOWN_AS.items():
+        if one.relation == relation and one.name.endswith(addition):
+            return task, one.name.removesuffix(addition)
+    in_paper = {"uppercase": "colored_objects"}  # its in-domain set for upper-casing
+    return in_paper.get(one.relation, one.relation), one.name
 
 
 def authors_lines(missing: str, tables: Mapping[str, pd.DataFrame], effects: pd.DataFrame) -> str:
