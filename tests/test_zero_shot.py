@@ -187,6 +187,7 @@ def made(relation, shares, *, n=40, sources=2, setting="chosen"):
                 right = item < share * n
                 row |= {"number": number, "item": item, "correct": right, "source_correct": True}
                 row |= {"outcome": zero_shot.OUTCOMES[0 if right else 3]}
+                row["rank_answer"] = 1.0 if right else 4.0
                 rows.append(row | {"top_token": " Yes" if right else " The"})
     return pd.DataFrame(rows)
 
@@ -233,6 +234,7 @@ def test_gains_are_taken_item_by_item_and_vector_by_vector():
     reached = gains.accuracies(table).set_index("condition")
     own = reached.loc["own", ["mean", "worst", "best", "n", "n_sources"]]
     assert own.tolist() == [0.25, 0.0, 0.5, 4, 2]
+    assert reached.loc["none", "reciprocal_rank"] == pytest.approx((1 + 3 / 4) / 4)
 
 
 def shuffled(name):
@@ -250,7 +252,7 @@ def run(model, relation, *, n_items):
     )
     at = zero_shot.choose(found, n_layers=model.n_layers)
     settings = {"n_sources": 3, "max_items": 24, "n_items": n_items}
-    return zero_shot.zero_shot(model, relation, layer=at.layer, scale=at.scale, **settings)
+    return zero_shot.zero_shot(model, relation, **at.arguments, **settings)
 
 
 def test_shuffled_pairs_are_not_supported(mini):
@@ -289,7 +291,7 @@ def test_two_parallel_layers_and_hardly_an_item_do_not_crash(mini, n_items):
     found = zero_shot.layer_map(model, name, scales=(1.0,), n_items=n_items)
     asked = zero_shot.settings_of({name: found}, n_layers=2, paper={})
     ((_, at),) = asked
-    table = zero_shot.zero_shot(model, name, layer=at.layer, scale=at.scale, n_items=n_items)
+    table = zero_shot.zero_shot(model, name, **at.arguments, n_items=n_items)
     means, reached = gains.map_means(found), gains.accuracies(table)
     assert set(reached["condition"]) == set(added.CONDITIONS)
     assert gains.claim(table, model="parallel", relations=(name,)).verdict == "not testable here"
@@ -309,6 +311,7 @@ def test_sentences_follow_the_numbers(own, said):
     sentence = prose.gain_sentences(reached, found)
     assert said in sentence and f"0.50 without and {own:.2f} with" in sentence
     assert "little to gain" not in sentence
+    assert f"0.62 without and {(1 + 3 * own) / 4:.2f} with it" in sentence
     assert f"{own - 0.5:.2f}" in prose.summary("a-model", reached, found)
     assert "no second setting" in prose.paper_sentences(reached, found)
     row = next(line for line in prose.accuracy_table(reached).splitlines() if "own o" in line)

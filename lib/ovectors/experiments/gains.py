@@ -22,7 +22,7 @@ CONTROLS = {
 }
 MEANS = ["relation", "layer", "scale", "mean", "low", "high", "reciprocal_rank", "n", "pairs"]
 NAMED = ["relation", "setting", "condition"]
-ACCURACIES = [*NAMED, "mean", "low", "high", "n", "n_sources", "worst", "best"]
+ACCURACIES = [*NAMED, "mean", "low", "high", "n", "n_sources", "worst", "best", "reciprocal_rank"]
 GAINS = ["relation", "setting", "against", "mean", "low", "high", "n"]
 
 
@@ -47,7 +47,8 @@ def accuracies(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) 
     """Accuracy in each condition of `zero_shot.zero_shot`, a row per relation and setting.
 
     Columns: `ACCURACIES`. Intervals: bootstrap over sources and items; Wilson's where no vector is
-    added. `worst` and `best` are the accuracies with the single vectors that did worst and best.
+    added. `worst` and `best` are the accuracies with the single vectors that did worst and best,
+    `reciprocal_rank` is the answer's mean one.
     """
     rows = []
     for named, part in table.groupby(NAMED, sort=False):
@@ -56,6 +57,7 @@ def accuracies(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) 
         row = dict(zip(NAMED, named, strict=True)) | row_of(found)
         by_source = correct.mean(axis=1)
         row |= {"n_sources": len(correct), "worst": by_source.min(), "best": by_source.max()}
+        row["reciprocal_rank"] = (1 / part["rank_answer"]).mean()
         rows.append(row)
     return pd.DataFrame(rows, columns=ACCURACIES)
 

@@ -70,8 +70,8 @@ def plan(
 ) -> list[Removal]:
     """Every removal of an ablation: the control run, then each condition over what is removed.
 
-    Zero ablation goes to the bottom, one by one; the others by sixths, down to half of the layers.
-    Of random layers the first of `draws` seeded orders go.
+    Zero ablation goes to the bottom, one by one; mean ablation and attention go by sixths, down to
+    half of the layers. Of random layers a third goes, by each of `draws` seeded orders.
     """
     coarse = sixths(n_layers)
     fine = {round(place * n_layers / MOST_POINTS) for place in range(1, MOST_POINTS + 1)} - {0}
@@ -83,11 +83,11 @@ def plan(
         if condition == "random":
             seeded = [random.Random(f"layers|{seed}|{draw}") for draw in range(draws)]
             orders = [rng.sample(range(n_layers), n_layers) for rng in seeded]
-        counts = sorted(fine | set(coarse)) if condition == "zero" else half
+        counts = {"zero": sorted(fine | set(coarse)), "random": [third(n_layers)]}
         for draw, order in enumerate(orders):
             planned += [
                 Removal(condition=condition, layers=tuple(sorted(order[:count])), draw=draw)
-                for count in counts
+                for count in counts.get(condition, half)
             ]
     return planned
 

@@ -48,6 +48,11 @@ class Setting:
     scale: float
     name: str = CHOSEN
 
+    @property
+    def arguments(self) -> dict[str, int | float | str]:
+        """As `zero_shot` takes them."""
+        return {"layer": self.layer, "scale": self.scale, "setting": self.name}
+
 
 def layer_map(
     model: LanguageModel,

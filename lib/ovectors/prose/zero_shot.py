@@ -107,7 +107,9 @@ def gain_sentences(
             f"{level.loc['own', 'mean']:.2f} with the o vector, a difference of {shown['none']} "
             f"(n = {int(gain['n'])}): {changed(gain['low'], gain['high'])}. Less what a random "
             f"vector does it is {shown['random']}, less what another relation's does "
-            f"{shown['other']}."
+            f"{shown['other']}. The answer's mean reciprocal rank is "
+            f"{level.loc['none', 'reciprocal_rank']:.2f} without and "
+            f"{level.loc['own', 'reciprocal_rank']:.2f} with it."
         )
         if level.loc["none", "low"] > CEILING:
             said += " Without any vector nearly every item is answered, so there is little to gain."
