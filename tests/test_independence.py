@@ -143,6 +143,7 @@ def test_layer_curves_keep_the_control_run_apart(table):
     said = say.curve_sentences(found)
     assert "above the control run's from layer 3 to the last" in said
     assert "after layer 3 (50.0% of the runs)" in said
+    assert "on top nowhere" in say.curve_sentences(found.assign(top=0.0))
     lost = found.assign(mean=np.where(found["condition"] == ci.OWN, 0.1, found["mean"]))
     assert "no higher than in the control run" in say.curve_sentences(lost)
 

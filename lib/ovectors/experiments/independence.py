@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ovectors.experiments import stages
-from ovectors.experiments.content_independence import effects, paired, reciprocal
+from ovectors.experiments.effects import effects, paired, reciprocal
 from ovectors.experiments.layer_maps import Layers, layer_means
 from ovectors.experiments.outcomes import OUTCOMES
 from ovectors.experiments.replacing import CONTROL, OWN

@@ -137,10 +137,9 @@ def curve_sentences(curves: pd.DataFrame) -> str:
         else:
             said = "after the last layer the answer stands no higher than in the control run"
         top = part[part["condition"] == OWN].set_index("layer")["top"]
-        sentences.append(
-            f"**{task_title(task)}:** {said}; on top it is most often after layer "
-            f"{top.idxmax()} ({top.max():.1%} of the runs)."
-        )
+        highest = f"most often after layer {top.idxmax()} ({top.max():.1%} of the runs)"
+        said += f"; with the vectors it is on top {highest if top.max() > 0 else 'nowhere'}"
+        sentences.append(f"**{task_title(task)}:** {said}.")
     return "\n\n".join(sentences)
 
 
