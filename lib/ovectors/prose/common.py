@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ovectors.relations import TITLES
+from ovectors.relations import TITLES, describe
 
 if TYPE_CHECKING:
     from ovectors.claims import Claim
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 def title(relation: str) -> str:
     """The relation's name as a reader should see it."""
-    return TITLES.get(relation, relation.replace("_", " "))
+    described = describe(relation)
+    named = described.title if described else relation.replace("_", " ")
+    return TITLES.get(relation, named)
 
 
 def interval(value: float, low: float, high: float) -> str:

@@ -1,0 +1,71 @@
+"""Which function a vector names: vectors by answers, one heat map for each group of relations."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ovectors.experiments.replacing import CONTROL
+from ovectors.figures.style import ORANGE, empty, panels
+from ovectors.prose.function_specificity import kind_title, short
+
+CELL = 0.78  # inches a cell, which holds two lines
+
+
+def confusion_panels(matrix: pd.DataFrame) -> Figure:
+    """Mean reciprocal rank and top-1 share, a row for each relation's vectors (no paper figure).
+
+    `matrix` as made by `experiments.function_specificity.confusion_matrix`. The first row is the
+    control run; a frame marks each relation's own answer under its own vectors.
+    """
+    kinds = list(dict.fromkeys(matrix["kind"]))
+    if not kinds:
+        return empty("no two relations that the model answers share enough arguments")
+    largest = max(matrix.loc[matrix["kind"] == kind, "answer_of"].nunique() for kind in kinds)
+    columns = min(2, len(kinds))
+    figure, axes = panels(
+        len(kinds),
+        columns=columns,
+        width=1.3 + CELL * largest * 1.15,
+        height=1.2 + CELL * 0.62 * (largest + 1),
+    )
+    for axis, kind in zip(axes, kinds, strict=True):
+        image = _heat_map(axis, matrix[matrix["kind"] == kind])
+        n = int(matrix.loc[matrix["kind"] == kind, "n"].iloc[0])
+        axis.set_title(f"{kind_title(kind)} (n = {n})", fontsize=10)
+    figure.colorbar(image, ax=axes, shrink=0.5, label="mean reciprocal rank of the answer")
+    figure.supxlabel("answer of", fontsize=10)
+    figure.supylabel("vector of", fontsize=10)
+    return figure
+
+
+def _heat_map(axis: plt.Axes, part: pd.DataFrame):
+    """One group's cells: colour and upper number the mean, lower number the share on top."""
+    answers, vectors = list(part["answer_of"].unique()), list(part["vector"].unique())
+    cells = part.set_index(["vector", "answer_of"])
+    means = [[cells.loc[(v, a), "mean"] for a in answers] for v in vectors]
+    image = axis.imshow(means, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axis.grid(visible=False)
+    for row, vector in enumerate(vectors):
+        for column, answer in enumerate(answers):
+            cell = cells.loc[(vector, answer)]
+            axis.text(
+                column,
+                row,
+                f"{cell['mean']:.2f}\n{cell['top1']:.0%}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if cell["mean"] > 0.55 else "black",
+            )
+            if vector == answer:
+                box = Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False)
+                box.set(edgecolor=ORANGE, linewidth=2.2)
+                axis.add_patch(box)
+    names = ["none" if vector == CONTROL else short(vector) for vector in vectors]
+    axis.set_xticks(range(len(answers)), [short(answer) for answer in answers], fontsize=8)
+    axis.set_yticks(range(len(vectors)), names, fontsize=8)
+    axis.axhline(0.5, color="black", linewidth=1)  # below it, the vectors
+    return image

@@ -1,0 +1,343 @@
+"""Apply, or which function? Shared arguments, the intervention by hand, verdicts that can fail."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hand_written import hand_written
+from ovectors.claims import LEAST_ITEMS
+from ovectors.experiments import function_specificity as which
+from ovectors.experiments.groups import (
+    LEAST_SHARED,
+    VISITOR,
+    Group,
+    find_groups,
+    group_of,
+    shared_patterns,
+)
+from ovectors.experiments.layer_maps import Layers
+from ovectors.figures import function_specificity as figures
+from ovectors.models import load_model
+from ovectors.prompts import one_shot
+from ovectors.prose import function_specificity as prose
+from ovectors.relations import load_relation
+from ovectors.splits import is_development
+from ovectors.statistics import Interval, nothing
+from ovectors.store import Store
+from ovectors.training.train import train
+
+VERBS = (("past_tense", 5, 7), ("verb_third_person", 6, 4), (VISITOR, 3, 9))
+NAMES = [name for name, _, _ in VERBS]
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return load_model("mini-2m", dtype="float64", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def table(mini):
+    return which.confusion(mini, "verb", VERBS, n_sources=2, n_items=40, max_items=5, seed=1)
+
+
+# -- groups -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def groups(mini):
+    return find_groups(mini, ["world_capitals", "country_currency", *NAMES], seed=1)
+
+
+def test_arguments_belong_to_every_relation_of_their_group_and_chose_nothing(groups):
+    kinds = {group.kind: group for group in groups}
+    assert set(kinds) == {"place", "verb"}  # upper-casing is alone among the words
+    for group in groups:
+        assert len(group.arguments) >= LEAST_SHARED
+        for name in (one for one in group.relations if one != VISITOR):
+            pairs = {item.argument for item in load_relation(name).items}
+            assert pairs.issuperset(group.arguments)
+            assert not any(is_development(name, one, seed=1) for one in group.arguments)
+
+
+def test_answers_to_one_argument_start_with_different_tokens(mini, groups):
+    for group in groups:
+        encoded = shared_patterns(mini, group.kind, group.relations, seed=1)
+        for argument in group.arguments[:20]:
+            starts, texts = set(), set()
+            for one in encoded.values():
+                (place,) = [i for i, p in enumerate(one.prompts) if p.item.argument == argument]
+                texts.add(one.prompts[place].text)
+                starts.add(int(one.answer_ids[place]))
+                assert int(one.argument_ids[place]) not in starts
+            assert len(texts) == 1 and len(starts) == len(group.relations)
+
+
+def test_no_pattern_holds_an_answer_among_its_nonsense_words(mini):
+    names = ["adjective_comparative", "adjective_superlative", "adjective_antonym"]
+    encoded = shared_patterns(mini, "adjective", names)
+    answers = {}
+    for one in encoded.values():
+        for prompt in one.prompts:
+            answers.setdefault(prompt.text, set()).add(prompt.item.answer)
+    assert len(answers) > 20
+    assert all(not found & set(text.split()[:3]) for text, found in answers.items())
+
+
+def test_upper_casing_visits_words_that_are_written_small(mini, groups):
+    verbs = next(group for group in groups if group.kind == "verb")
+    assert VISITOR in verbs.relations
+    encoded = shared_patterns(mini, "verb", verbs.relations)[VISITOR]
+    item = encoded.prompts[0].item
+    assert item.answer == item.argument[0].upper() + item.argument[1:]
+    assert not any(VISITOR in group.relations for group in groups if group.kind == "place")
+
+
+def test_a_relation_that_leaves_too_few_arguments_stays_out(mini):
+    # Language and adjective of a country are mostly the same word.
+    names = ["country_language", "country_demonym"]
+    whole = group_of(mini, "place", names)
+    assert whole.relations == tuple(names) and not whole.left_out
+    least = len(whole.arguments) + 1
+    group = group_of(mini, "place", names, least=least)
+    assert group.relations == ("country_language",)
+    assert group.left_out == {"country_demonym": least - 1}
+
+
+# -- the intervention ---------------------------------------------------------------------------
+
+
+def test_ranks_are_those_of_a_pass_in_plain_torch(mini, table):
+    """The FFNs from the start layer on are replaced at all positions by one example's output."""
+    assert set(table["vector"]) == {which.CONTROL, *NAMES}
+    relations = {name: load_relation(name) for name in NAMES}
+    patterns = shared_patterns(mini, "verb", NAMES, seed=1)["past_tense"]
+    texts = {prompt.argument: prompt.text for prompt in patterns.prompts}
+    for name, source_layer, start in VERBS:
+        item = {one.argument: one for one in relations[name].items}
+        for source, rows in table[table["vector"] == name].groupby("source"):
+            asked = mini.tokenizer.encode(one_shot(relations[name], item[source]).text)
+            vector = ffn_output(mini.model, asked, source_layer)
+            for row in rows.head(4).itertuples():
+                text = texts[row.argument]
+                logits = with_vector(mini.model, mini.tokenizer.encode(text), vector, start)
+                token = mini.tokenizer.encode(text + row.answer)[len(mini.tokenizer.encode(text))]
+                assert 1 / row.rank == pytest.approx(
+                    1 / (1 + int((logits > logits[token]).sum())), abs=1e-4
+                )
+
+
+def ffn_output(network, ids, layer):
+    with torch.no_grad():
+        return hand_written(network, ids)["ffn"][layer, -1]
+
+
+def with_vector(network, ids, vector, start):
+    def put_in(kind, at, state):
+        return vector.expand_as(state) if kind == "ffn" and at >= start else state
+
+    with torch.no_grad():
+        return hand_written(network, ids, edit=put_in)["logits"][-1]
+
+
+def test_the_control_run_is_the_model_itself(mini, table):
+    control = table[(table["vector"] == which.CONTROL)]
+    patterns = shared_patterns(mini, "verb", NAMES, seed=1)["past_tense"]
+    texts = {prompt.argument: prompt.text for prompt in patterns.prompts}
+    for row in control.itertuples():
+        ids = torch.tensor([mini.tokenizer.encode(texts[row.argument])])
+        with torch.no_grad():
+            logits = mini.model(ids).logits[0, -1]
+        token = mini.tokenizer.encode(texts[row.argument] + row.answer)[ids.shape[1]]
+        assert row.rank == 1 + int((logits > logits[token]).sum())
+
+
+def test_no_source_is_among_the_arguments(table):
+    assert not set(table["source"]) & set(table["argument"].str.strip())
+    sizes = table.groupby(["vector", "answer_of"]).size()
+    assert set(sizes[which.CONTROL]) == {5} and set(sizes.drop(which.CONTROL)) == {10}
+
+
+# -- what is made of it -------------------------------------------------------------------------
+
+RELATIONS = ("past_tense", "verb_third_person", "verb_gerund")
+
+
+def made_up(ranks, *, kind="verb", relations=RELATIONS, items=40, sources=4, seed=0):
+    """A table in which `ranks(vector, answer_of)` is the typical rank; both axes vary a little."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for vector in (which.CONTROL, *relations):
+        for number in range(1 if vector == which.CONTROL else sources):
+            for answer_of in relations:
+                for item in range(items):
+                    rank = ranks(vector, answer_of) * rng.uniform(0.8, 1.25)
+                    rows.append((kind, vector, number, item, answer_of, max(1.0, rank)))
+    columns = ["kind", "vector", "number", "item", "answer_of", "rank"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def own_only(vector, answer_of):
+    return 2 if vector == answer_of else 20
+
+
+def all_alike(vector, answer_of):
+    return 20 if vector == which.CONTROL else 2
+
+
+def nothing_moves(vector, answer_of):
+    return 20
+
+
+def judged(ranks, **settings):
+    table = made_up(ranks, **settings)
+    group = Group(kind="verb", relations=RELATIONS, arguments=("a",) * 40, left_out={})
+    found = which.Specificity(
+        accuracies={name: Interval(value=0.9, low=0.8, high=1, n=50) for name in RELATIONS},
+        groups=(group,),
+        layers={name: Layers(source=8, start=8) for name in RELATIONS},
+        table=table,
+    )
+    return which.claim(found, model="m")
+
+
+def test_the_matrix_is_made_of_means():
+    table = made_up(own_only)
+    matrix = which.confusion_matrix(table).set_index(["vector", "answer_of"])
+    cell = table[(table["vector"] == "past_tense") & (table["answer_of"] == "verb_gerund")]
+    found = matrix.loc[("past_tense", "verb_gerund")]
+    assert found["mean"] == pytest.approx((1 / cell["rank"]).mean())
+    before = table[(table["vector"] == which.CONTROL) & (table["answer_of"] == "verb_gerund")]
+    assert found["rise"] == pytest.approx(found["mean"] - (1 / before["rank"]).mean())
+    assert found["top1"] == (cell["rank"] == 1).mean() and found["n"] == 40
+    assert len(matrix) == 4 * 3 and matrix.index[0][0] == which.CONTROL
+
+
+def test_the_best_placed_answer_is_counted():
+    first = which.first_answers(made_up(own_only)).set_index(["vector", "answer_of"])
+    assert first.loc[("past_tense", "past_tense"), "mean"] == 1
+    assert first.loc[("past_tense", "verb_gerund"), "mean"] == 0
+    shares = first.loc[which.CONTROL, "mean"]
+    assert shares.sum() == pytest.approx(1) and set(first["relations"]) == {3}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "verdict"),
+    [(own_only, "supported"), (all_alike, "partly"), (nothing_moves, "not supported")],
+)
+def test_the_verdict_follows_the_vectors(ranks, verdict):
+    found = judged(ranks)
+    assert found.verdict == verdict
+    assert [one.holds for one in found.measured][:2] == {
+        "supported": [True, True],
+        "partly": [True, False],
+        "not supported": [False, False],
+    }[verdict]
+
+
+def test_the_strongest_of_the_others_has_to_be_beaten():
+    def strays(vector, answer_of):  # the gerund's vectors do better on past tenses than their own
+        if answer_of == "past_tense" and vector == "verb_gerund":
+            return 1.2
+        return own_only(vector, answer_of)
+
+    found = judged(strays)
+    lost = [one for one in found.measured if one.relation == "past_tense"][1]
+    assert "verb gerund" in lost.name and lost.holds is False and lost.value < 0
+    assert found.verdict == "supported"  # on the other two
+
+
+def test_too_few_arguments_are_no_test():
+    assert judged(own_only, items=LEAST_ITEMS - 1).verdict == "not testable here"
+
+
+def test_a_visitor_is_not_judged_away_from_home():
+    groups = (
+        Group(kind="verb", relations=("past_tense", VISITOR), arguments=(), left_out={}),
+        Group(kind="word", relations=(VISITOR, "noun_plural"), arguments=(), left_out={}),
+    )
+    assert which.judged(groups) == [
+        ("verb", "past_tense"),
+        ("word", VISITOR),
+        ("word", "noun_plural"),
+    ]
+
+
+def test_a_model_that_has_learned_nothing_is_not_testable(tmp_path):
+    folder = train("tiny", output=tmp_path / "untrained", steps=1)
+    found = which.measure_all(
+        Store(str(folder), device="cpu", folder=tmp_path / "store"), n_items=5
+    )
+    assert found.groups == () and found.table.empty
+    claim = which.claim(found, model="untrained")
+    assert claim.verdict == "not testable here" and claim.why == which.UNTESTABLE
+    assert {one.relation for one in claim.measured} == set(found.accuracies)
+    matrix = which.confusion_matrix(found.table)
+    assert prose.matrix_sentences(matrix) == prose.NO_GROUP
+    assert prose.answer_table(matrix, which.first_answers(found.table)) == prose.NO_GROUP
+    assert "no two relations" in figures.confusion_panels(matrix).texts[0].get_text()
+    plt.close("all")
+
+
+# -- words and pictures -------------------------------------------------------------------------
+
+
+def test_sentences_follow_the_matrix():
+    def said(ranks):
+        return prose.matrix_sentences(which.confusion_matrix(made_up(ranks)))
+
+    assert said(own_only) == "**Verbs.** Every relation's vectors raise their own answer most."
+    assert "raise any answer" in said(nothing_moves) and "No relation" in said(nothing_moves)
+
+    def past_only(vector, answer_of):
+        return 2 if answer_of == "past_tense" and vector != which.CONTROL else 20
+
+    assert "All vectors raise the same answer most, that of past tense." in said(past_only)
+
+    def mixed(vector, answer_of):
+        wanted = {"past_tense": "past_tense", "verb_gerund": "past_tense"}.get(vector)
+        return 2 if answer_of == wanted else 20
+
+    assert said(mixed) == (
+        "**Verbs.** The vectors of past tense raise their own answer most, "
+        "those of third person no answer and those of gerund that of past tense."
+    )
+
+
+def test_the_table_quotes_the_numbers():
+    table = made_up(own_only)
+    matrix, first = which.confusion_matrix(table), which.first_answers(table)
+    shown = prose.answer_table(matrix, first).splitlines()
+    assert len(shown) == 2 + 3 and "| Verbs: past tense | 0.05 |" in shown[2]
+    assert shown[2].endswith("1.00 [1.00, 1.00] |")
+    assert "3 of 3 relations" in prose.specificity_summary(matrix)
+    other = matrix.assign(mean=matrix["mean"] + 0.2)
+    assert "| 0.25 |" in prose.answer_table(other, first).splitlines()[2]
+
+
+def test_groups_and_unanswered_relations_are_named():
+    group = Group(
+        kind="place",
+        relations=("world_capitals", "country_currency"),
+        arguments=("a",) * 50,
+        left_out={"country_demonym": 7},
+    )
+    layers = {name: Layers(source=3, start=4) for name in group.relations}
+    matrix = pd.DataFrame([{"kind": "place", "n": 44}])
+    said = prose.group_sentences([group], layers, matrix)
+    assert "capital (layer 3, put in from 4 on) and currency" in said
+    assert "44 of 50 shared arguments" in said and "demonym there would be 7" in said
+    rare = Interval(value=0.05, low=0, high=0.1, n=9)
+    told = prose.unanswered_sentence({"noun_plural": rare, "animal_young": nothing()}, least=0.1)
+    assert "plural of words (0.05)" in told and "young of animals (no item" in told
+    assert "every relation" in prose.unanswered_sentence({}, least=0.1)
+
+
+def test_the_heat_map_shows_the_cells_and_frames_the_own_ones():
+    axis = figures.confusion_panels(which.confusion_matrix(made_up(own_only))).axes[0]
+    texts = [text.get_text() for text in axis.texts]
+    assert len(texts) == 12 and len(axis.patches) == 3
+    assert texts[0].startswith("0.05")
+    assert axis.get_yticklabels()[0].get_text() == "none"
+    plt.close("all")
