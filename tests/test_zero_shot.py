@@ -328,6 +328,15 @@ def test_a_relation_that_needs_no_vector_is_said_to():
     assert "0.30 with" in prose.paper_sentences(*again)
 
 
+def test_the_first_of_several_words_names_no_answer(mini):
+    encoded = encode_relation(mini, "world_capitals", "zero_shot")
+    tokens = {mini.tokenizer.decode([token]) for token in zero_shot.named_by_a_token(encoded)}
+    assert " Paris" in tokens and not {" The", " San"} & tokens
+    assert {" The", " San"} <= {
+        mini.tokenizer.decode([token]) for token in encoded.answer_ids.tolist()
+    }
+
+
 def test_what_comes_out_on_top_is_counted_and_drawn():
     table = made("uppercase", BARE | {"own": 0.75}, n=4)
     shares, tokens = gains.outcome_shares(table), gains.common_tokens(table)

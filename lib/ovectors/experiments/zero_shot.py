@@ -35,7 +35,7 @@ from ovectors.prompts import zero_shot as bare
 from ovectors.relations import Relation, load_relation
 from ovectors.sweeps import Outcome, sweep
 
-SCALES = (0.5, 1.0, 2.0, 4.0)
+SCALES = (1.0, 2.0, 4.0, 8.0)
 CHOSEN, PAPER = "chosen", "paper"
 OUTCOMES = ("the answer", "the argument", "another answer of the relation", "something else")
 
@@ -232,6 +232,15 @@ def _rows(
     return rows
 
 
+def named_by_a_token(encoded: EncodedPrompts) -> list[int]:
+    """The first tokens of all answers of one word.
+
+    Of `The Valley` or `San Marino` the first token says little: much else begins like that.
+    """
+    answers = zip(encoded.prompts, encoded.answer_ids.tolist(), strict=True)
+    return [token for prompt, token in answers if " " not in prompt.answer.strip()]
+
+
 def _found(
     model: LanguageModel,
     prompts: EncodedPrompts,
@@ -245,7 +254,7 @@ def _found(
     tests = [
         top == prompts.answer_ids.numpy(),
         top == prompts.argument_ids.numpy(),
-        np.isin(top, whole.answer_ids.numpy()),
+        np.isin(top, named_by_a_token(whole)),
     ]
     return {
         "rank_answer": rank_answer,

@@ -95,6 +95,7 @@ def accuracy_panels(accuracies: pd.DataFrame, *, setting: str = "chosen") -> Fig
         axis.set(yticks=range(len(names)), yticklabels=[LABELS[name] for name in names])
         axis.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(names) - 0.4))
     figure.supxlabel("accuracy", fontsize="medium")
+    figure.get_layout_engine().set(wspace=0.08)  # or ticks of two panels meet
     return figure
 
 
@@ -122,9 +123,7 @@ def outcome_panels(shares: pd.DataFrame, *, setting: str = "chosen") -> Figure:
         axis.set(yticks=range(len(names)), yticklabels=[LABELS[name] for name in names])
         axis.set(xlim=(0, 1))
         axis.grid(visible=False)
-    figure.get_layout_engine().set(
-        wspace=0.08
-    )  # or the last tick of one meets the next one's first
+    figure.get_layout_engine().set(wspace=0.08)  # or ticks of two panels meet
     figure.supxlabel("share of runs", fontsize="medium")
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=2)
