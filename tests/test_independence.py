@@ -246,10 +246,21 @@ def test_the_map_marks_the_chosen_pair_where_it_was_tried():
     assert cells["chosen"].sum() == 1
     assert "vector of layer 2 from layer 0 on; 25% of the pairs" in say.map_sentences(cells)
     figure = draw.layer_maps(cells)
-    assert len(figure.axes[0].patches) == 1
+    (frame,) = figure.axes[0].patches
+    assert frame.get_edgecolor()[:3] == (0, 0, 0)
+    assert frame.get_xy() == pytest.approx((1 - 0.45, 0 - 0.45))  # source 2 is the second column
     away = independence.map_cells({"r": maps}, {"r": Layers(source=1, start=1)})
     assert len(draw.layer_maps(away).axes[0].patches) == 0
     plt.close("all")
+
+
+@pytest.mark.parametrize(("start", "place"), [(0, "from layer 0 to 2;"), (2, "at layer 2, the")])
+def test_the_chosen_layers_are_told_with_what_chose_them(start, place):
+    maps = pd.DataFrame({"source_layer": [0, 2], "start_layer": [0, 2], "item": [0, 1]})
+    maps["vector"] = "Peru"
+    said = say.layer_sentences({"uppercase": Layers(source=1, start=start)}, {"uppercase": maps})
+    assert f"vector from layer 1, put in {place}" in said
+    assert "among 2 pairs of layers on 2 development items with the vectors of 1 example." in said
 
 
 def test_every_outcome_has_a_look_of_its_own():

@@ -201,8 +201,9 @@ def layer_maps(cells: pd.DataFrame) -> Figure:
         for row in part[part["chosen"]].itertuples():
             column = list(grid.columns).index(row.source_layer)
             line = list(grid.index).index(row.start_layer)
-            frame = Rectangle((column - 0.45, line - 0.45), 0.9, 0.9, fill=False, linewidth=2)
-            axis.add_patch(frame)
+            corner = (column - 0.45, line - 0.45)
+            look = {"fill": False, "edgecolor": "black", "linewidth": 2}
+            axis.add_patch(Rectangle(corner, 0.9, 0.9, **look))
     figure.supxlabel("layer that the vector comes from")
     figure.supylabel("first layer that it is put in")
     figure.colorbar(image, ax=axes, label="change of mean reciprocal rank", shrink=0.9)

@@ -62,10 +62,13 @@ def layer_sentences(layers: Mapping[str, Layers], maps: Mapping[str, pd.DataFram
         items, sources = table["item"].nunique(), table["vector"].nunique()
         pairs = len(table.groupby(["source_layer", "start_layer"]))
         last = int(table["start_layer"].max())
+        place = f"from layer {chosen.start} to {last}"
+        if chosen.start == last:
+            place = f"at layer {last}, the last"
         lines.append(
-            f"- **{task_title(task)}:** vector from layer {chosen.source}, put in from layer "
-            f"{chosen.start} to {last}; chosen among {pairs} pairs of layers on "
-            f"{_count(items, 'development item')} with the vectors of {_count(sources, 'example')}."
+            f"- **{task_title(task)}:** vector from layer {chosen.source}, put in {place}; chosen "
+            f"among {_count(pairs, 'pair')} of layers on {_count(items, 'development item')} with "
+            f"the vectors of {_count(sources, 'example')}."
         )
     return "\n".join(lines)
 
@@ -155,7 +158,7 @@ def example_lines(example: pd.DataFrame, text: str) -> str:
 
 
 def _shown(token: str) -> str:
-    return token.strip() or "↵"
+    return token.strip().replace("`", "'") or "↵"
 
 
 def spread_sentences(spread: pd.DataFrame) -> str:
