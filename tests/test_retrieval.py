@@ -277,7 +277,7 @@ def test_the_argument_stage_is_compared_where_it_could_be():
         [
             decoded("world_capitals", ABSTRACTIVE, [STAGED, STAGED, DIRECT]),
             decoded("world_capitals", EXTRACTIVE, [DIRECT, STAGED, ([1, 1, 1], [9, 9, 9])]),
-            decoded("colored_objects", ABSTRACTIVE, [STAGED]),
+            decoded("colored_objects", ABSTRACTIVE, [STAGED, DIRECT]).assign(argument=" red"),
             decoded("colored_objects", EXTRACTIVE, [COPIED]),
         ]
     )
@@ -286,7 +286,9 @@ def test_the_argument_stage_is_compared_where_it_could_be():
     assert capitals.loc[ABSTRACTIVE, "mean"] == pytest.approx(2 / 3)
     assert capitals.loc[EXTRACTIVE, "mean"] == pytest.approx(1 / 2)
     assert capitals.loc[retrieval.DIFFERENCE, ["mean", "n"]].tolist() == [0.5, 2]
-    assert list(found.loc["colored_objects"].index) == [ABSTRACTIVE]
+    colours = found.loc["colored_objects"]  # two items about one colour are two items
+    assert list(colours.index) == [ABSTRACTIVE]
+    assert colours.loc[ABSTRACTIVE, ["mean", "n"]].tolist() == [0.5, 2]
     curves = stages.reciprocal_rank_curves(table)
     said = prose.stage_sentences(found.reset_index(), curves).split("\n\n")
     assert "on 0.67" in said[0] and "n = 3" in said[0] and "no difference is shown" in said[0]
@@ -375,7 +377,7 @@ def test_the_tables_show_every_condition():
     assert all(label in "\n".join(shown) for label in prose.CONDITIONS.values())
     assert "attention from the top" in prose.control_sentences(costs, removed=4)
     axis = figures.cost_panels(costs, third=4).axes[0]
-    assert len(axis.get_legend_handles_labels()[1]) == 4
+    assert len(axis.get_legend_handles_labels()[1]) == 5  # four conditions and the third
 
 
 def test_the_figure_draws_both_forms():

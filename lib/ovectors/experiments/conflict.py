@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pandas as pd
 
 from ovectors import lens, stream
@@ -81,11 +83,18 @@ def argument_stage(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 
 def _formed(table: pd.DataFrame) -> pd.Series:
-    """For each argument, whether it was on top before the answer was."""
-    found = {}
-    for argument, item in table.sort_values("layer").groupby("argument", sort=False):
+    """For each item whether its argument was on top before its answer was.
+
+    Items are named by their argument, and the how-manieth with it they are: what an item is called
+    must not depend on which others a form leaves out.
+    """
+    found: dict[tuple[str, int], bool] = {}
+    met: Counter[str] = Counter()
+    for _, item in table.sort_values("layer").groupby("item"):
+        argument = item["argument"].iloc[0]
         ranks = item["rank_argument"].to_numpy(), item["rank_answer"].to_numpy()
-        found[argument] = stages.detect_stages(*ranks).argument_formed
+        found[argument, met[argument]] = stages.detect_stages(*ranks).argument_formed
+        met[argument] += 1
     return pd.Series(found, dtype=object)
 
 

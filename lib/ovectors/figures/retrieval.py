@@ -54,7 +54,7 @@ def ablation_panels(curves: pd.DataFrame, *, third: int, condition: str = "zero"
         n = int(shown.loc[shown["relation"] == relation, "n"].max())
         axis.set(title=f"{title(relation)} (n = {n})", ylim=(-0.02, 1.04))
         _mark_third(axis, third)
-    _finish(figure, axes[0], x="FFNs removed, from the top down", y="accuracy", columns=2)
+    _finish(figure, axes[0], x="FFNs removed, from the top down", y="accuracy", columns=3)
     return figure
 
 
@@ -157,16 +157,7 @@ def _marked(
 
 
 def _mark_third(axis: plt.Axes, third: int) -> None:
-    axis.axvline(third, color=GREY, linewidth=1.2, linestyle=":")
-    axis.text(
-        third,
-        0.03,
-        " top third",
-        transform=axis.get_xaxis_transform(),
-        fontsize="small",
-        color=GREY,
-        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
-    )
+    axis.axvline(third, color="black", linewidth=1, linestyle=":", label="top third")
     axis.xaxis.get_major_locator().set_params(integer=True)
 
 

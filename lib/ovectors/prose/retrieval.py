@@ -232,7 +232,7 @@ def summary(
             lines.append(
                 f"- `{name}` without its top {removed} FFNs, {title(relation).lower()}: the "
                 f"accuracy lost on abstractive prompts less that on extractive ones is {lost} "
-                f"({compared(row['low'], row['high'])})."
+                f"({compared(row['low'], row['high'])}){_instead(costs, relation, removed)}."
             )
     pair = formed[(formed["prompts"] == DIFFERENCE) & (formed["n"] > 0)]
     for row in pair.itertuples():
@@ -248,6 +248,18 @@ def summary(
     else:
         lines.append(f"- Where context and memory disagree: {_lower(outcomes, removed)}")
     return "\n".join(lines)
+
+
+def _instead(costs: pd.DataFrame, relation: str, removed: int) -> str:
+    """The same difference for what stands beside the late FFNs, as the end of a sentence."""
+    names = {"attention": "for attention in the same layers", "random": "for FFNs of random layers"}
+    found = {name: _cost(costs, relation, name, DIFFERENCE, removed) for name in names}
+    said = [
+        f"{names[name]} {interval(row['mean'], row['low'], row['high'])}"
+        for name, row in found.items()
+        if row is not None
+    ]
+    return f"; it is {listed(said)}" if said else ""
 
 
 def _lower(outcomes: pd.DataFrame, removed: int) -> str:
