@@ -68,7 +68,8 @@ def test_the_overview_is_made_of_the_tables(measured):
     gains = beyond.gains(measured)
     (row,) = beyond.overview(measured, gains).itertuples()
     table = measured.tables["capitals_all_over"]
-    ranks = {name: 1 / part["rank_answer"] for name, part in table.groupby("condition")}
+    single = {name: part["rank_answer"] for name, part in table.groupby("condition")}
+    ranks = {name: 1 / ranks.astype(float) for name, ranks in single.items()}
     assert row.before == pytest.approx(ranks[ci.CONTROL].mean())
     assert row.after == pytest.approx(ranks[ci.OWN].mean())
     assert row.top1 == pytest.approx((ranks[ci.OWN] == 1).mean())

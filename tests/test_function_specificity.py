@@ -274,8 +274,10 @@ def test_a_model_that_has_learned_nothing_is_not_testable(tmp_path):
     assert claim.verdict == "not testable here" and claim.why == which.UNTESTABLE
     assert {one.relation for one in claim.measured} == set(found.accuracies)
     matrix = which.confusion_matrix(found.table)
-    assert prose.matrix_sentences(matrix) == prose.NO_GROUP
-    assert prose.answer_table(matrix, which.first_answers(found.table)) == prose.NO_GROUP
+    assert prose.group_sentences(found.groups, found.layers, matrix) == prose.NO_GROUP
+    assert prose.NO_GROUP in prose.specificity_summary(matrix)
+    assert prose.matrix_sentences(matrix) == prose.NO_VECTOR
+    assert prose.answer_table(matrix, which.first_answers(found.table)) == prose.NO_ANSWER
     assert "no two relations" in figures.confusion_panels(matrix).texts[0].get_text()
     plt.close("all")
 

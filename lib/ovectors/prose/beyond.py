@@ -105,10 +105,7 @@ def _named(overview: pd.DataFrame, *outcomes: str) -> list[str]:
 def answered_sentence(overview: pd.DataFrame) -> str:
     """How many relations the model answers, and which it does not."""
     unanswered = overview[overview["obeys"].isin([NOT_ANSWERED, NOT_MEASURED])]
-    said = (
-        f"The model answers {len(overview) - len(unanswered)} of {len(overview)} relations with "
-        f"one demonstration (accuracy above {LEAST_ACCURACY:g})."
-    )
+    said = f"The model answers {_how_many(overview)}."
     if unanswered.empty:
         return said
     named = [
@@ -117,6 +114,14 @@ def answered_sentence(overview: pd.DataFrame) -> str:
         for row in unanswered.itertuples()
     ]
     return f"{said} It does not answer {listed(named)}; no vector of theirs was tried."
+
+
+def _how_many(overview: pd.DataFrame) -> str:
+    unanswered = overview["obeys"].isin([NOT_ANSWERED, NOT_MEASURED])
+    return (
+        f"{(~unanswered).sum()} of {len(overview)} relations with one demonstration "
+        f"(accuracy above {LEAST_ACCURACY:g})"
+    )
 
 
 def mechanism_sentences(overview: pd.DataFrame) -> str:
@@ -179,7 +184,7 @@ def ffn_sentence(overview: pd.DataFrame) -> str:
 
 def summary(name: str, overview: pd.DataFrame) -> str:
     """The findings of chapter 7 in a short list, for whatever model was run."""
-    lines = [f"- `{name}`: {answered_sentence(overview)}", f"- {mechanism_sentences(overview)}"]
+    lines = [f"- `{name}` answers {_how_many(overview)}.", f"- {mechanism_sentences(overview)}"]
     if overview["signature"].notna().any():
         lines.append(f"- {signature_sentence(overview)}")
     if overview["ffn"].notna().any():

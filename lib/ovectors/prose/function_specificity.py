@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ovectors.experiments.layer_maps import Layers
     from ovectors.statistics import Interval
 
+NO_VECTOR, NO_ANSWER = "No vector was put in.", "No answer was ranked."
 KIND_TITLES = {"place": "Countries", "word": "Words", "person": "Persons"}
 SHORT = {"world_capitals": "capital", "past_tense": "past tense", "uppercase": "upper case"}
 SHORT |= {"verb_third_person": "third person"}
@@ -78,7 +79,7 @@ def unanswered_sentence(accuracies: Mapping[str, Interval], *, least: float) -> 
 def matrix_sentences(matrix: pd.DataFrame) -> str:
     """Whose answer each relation's vectors bring up most, a sentence for each group."""
     if matrix.empty:
-        return NO_GROUP
+        return NO_VECTOR
     return "\n\n".join(
         f"**{kind_title(kind)}.** {_brought_up(part)}"
         for kind, part in matrix.groupby("kind", sort=False)
@@ -88,7 +89,7 @@ def matrix_sentences(matrix: pd.DataFrame) -> str:
 def answer_table(matrix: pd.DataFrame, first: pd.DataFrame) -> str:
     """Markdown table: what its own vectors and others' do to each relation's answer."""
     if matrix.empty:
-        return NO_GROUP
+        return NO_ANSWER
     lines = [
         "| answer of | no vector | own vectors [95%] | on top | best of the others "
         "| best placed of its group: no vector | own vectors [95%] |",
