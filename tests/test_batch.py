@@ -156,6 +156,7 @@ def test_a_run_that_succeeds_takes_the_failed_one_away(project):
     run_all(project)
     failed = folder_of(project) / "failed" / "01_first.ipynb"
     assert runs.failure_of(failed) == "ZeroDivisionError: division by zero (in code cell 3)"
+    assert not runs.was_refused(failed)
     trivial.write_chapter(project)
     (outcome,), _ = run_all(project)
     assert outcome.kind == "done" and not failed.exists()
@@ -181,6 +182,8 @@ def test_a_chapter_that_refuses_its_input_is_told_apart(project):
     trivial.write_chapter(project, extra=extra)
     (outcome,), _ = run_all(project)
     assert (outcome.reason, outcome.by_user) == ("no such layer", True)
+    assert runs.was_refused(outcome.job.place.failed)
+    assert runs.state_of(outcome.job.place, {}).refused
 
 
 def test_a_failure_stops_the_batch_unless_it_is_told_to_keep_going(project):
