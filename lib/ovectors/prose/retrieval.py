@@ -252,14 +252,17 @@ def summary(
 
 def _instead(costs: pd.DataFrame, relation: str, removed: int) -> str:
     """The same difference for what stands beside the late FFNs, as the end of a sentence."""
-    names = {"attention": "for attention in the same layers", "random": "for FFNs of random layers"}
+    names = {
+        "attention": "with the attention of these layers removed instead it is",
+        "random": "with as many FFNs of random layers",
+    }
     found = {name: _cost(costs, relation, name, DIFFERENCE, removed) for name in names}
     said = [
         f"{names[name]} {interval(row['mean'], row['low'], row['high'])}"
         for name, row in found.items()
         if row is not None
     ]
-    return f"; it is {listed(said)}" if said else ""
+    return f"; {listed(said)}" if said else ""
 
 
 def _lower(outcomes: pd.DataFrame, removed: int) -> str:
