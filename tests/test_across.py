@@ -121,6 +121,7 @@ def test_two_folders_of_one_name_are_two_models(project):
         write_run(STAGES, spec, [claim("stages", "mine", {"past_tense": 0.9})])
     table = across.verdicts(across.collect())
     assert table["model"].nunique() == 2 and all(table["model"].str.startswith("mine-"))
+    assert set(table["kind"]) == {"own model"}
     assert len(say.verdict_table(table).splitlines()) == 4
 
 

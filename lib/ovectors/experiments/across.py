@@ -15,8 +15,9 @@ from ovectors.claims import LEAST_ITEMS, RULES
 from ovectors.comparison import Finding
 from ovectors.experiments.stages import ANSWER, APPLICATION
 
-MINIATURE, LANGUAGE_MODEL = "miniature", "language model"
-"""Kinds of models, never put on one line: a miniature is no small language model."""
+MINIATURE, OWN, LANGUAGE_MODEL = KINDS = "miniature", "own model", "language model"
+"""Kinds of models, never put on one line: a miniature is no small language model, and a user's own,
+from a folder, may be anything."""
 
 NOT_WRITTEN = "its chapter left no such claim"
 MODEL_COLUMNS = ["model", "kind", "parameters", "dtype", "n_items", "origin", "commit"]
@@ -56,7 +57,7 @@ def _distinct(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def models(findings: Sequence[Finding]) -> pd.DataFrame:
-    """One row a model, the smallest first and miniatures before language models.
+    """One row a model, kind by kind (miniatures first), the smallest first.
 
     Columns: model, kind, parameters, dtype, n_items (0: all), origin, commit, chapters (how many
     have a whole run), changed (what has changed since, over its chapters).
@@ -199,9 +200,16 @@ def _identity(known: Sequence[Finding]) -> dict[str, Any]:
     listed = catalogue().get(known[0].model)
     counts = [one.kept.provenance.get("model", {}).get("parameters") for one in known if one.kept]
     parameters = next(filter(None, counts), _listed_size(listed))
-    kind = MINIATURE if listed and listed.group == "miniature" else LANGUAGE_MODEL
     size = float(parameters) if parameters else math.nan
-    return {"model": name, "kind": kind, "parameters": size}
+    return {"model": name, "kind": _kind(listed, known), "parameters": size}
+
+
+def _kind(listed: ModelSpec | None, known: Sequence[Finding]) -> str:
+    """One of KINDS; what is not in the catalogue and has no commit of the hub is a user's own."""
+    if listed is not None:
+        return MINIATURE if listed.group == "miniature" else LANGUAGE_MODEL
+    made = [one.kept.provenance.get("model", {}) for one in known if one.kept]
+    return LANGUAGE_MODEL if any(one.get("commit") for one in made) else OWN
 
 
 def _listed_size(listed: ModelSpec | None) -> int | None:
@@ -212,8 +220,8 @@ def _listed_size(listed: ModelSpec | None) -> int | None:
 
 
 def _sorted(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
-    """Miniatures first, and by size; rows of one model stay in their order."""
+    """Kind by kind, and by size; rows of one model stay in their order."""
     table = pd.DataFrame(rows, columns=columns)
-    order = table["kind"].map({MINIATURE: 0, LANGUAGE_MODEL: 1})
+    order = table["kind"].map({kind: number for number, kind in enumerate(KINDS)})
     table = table.assign(order=order).sort_values(["order", "parameters", "model"], kind="stable")
     return table.drop(columns="order").reset_index(drop=True)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ovectors.claims import RULES
-from ovectors.experiments.across import LANGUAGE_MODEL, MINIATURE
+from ovectors.experiments.across import LANGUAGE_MODEL, MINIATURE, OWN
 from ovectors.experiments.stages import ANSWER, APPLICATION
 from ovectors.figures.style import BLUE, GREY, ORANGE, PALETTE, YELLOW, apply_style, empty, panels
 from ovectors.prose.across import FEW_ITEMS, MANY_RELATIONS, size
@@ -80,8 +80,8 @@ def value_over_size(headlines: pd.DataFrame) -> Figure:
     """The main criterion of each claim over the models' sizes, a panel a claim, a line a relation.
 
     Bars are the claims' own intervals, the dotted line what has to be exceeded. Lines join models
-    of one kind only: solid for language models, dashed for miniatures. More than MANY_RELATIONS
-    relations are small circles that are not told apart.
+    of one kind only: solid for language models, dashed for miniatures, dotted for a user's own.
+    More than MANY_RELATIONS relations are small circles that are not told apart.
     """
     shown = headlines[headlines["value"].notna() & headlines["parameters"].notna()]
     claims = [claim for claim in RULES if claim in set(shown["claim"])]
@@ -123,7 +123,7 @@ def _relation_styles(shown: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 def _line(axis: plt.Axes, rows: pd.DataFrame, marker: str, color: str, *, aside: float) -> None:
     """One relation: points with their intervals, joined within a kind of model."""
-    for kind, dashes in ((LANGUAGE_MODEL, "-"), (MINIATURE, "--")):
+    for kind, dashes in ((LANGUAGE_MODEL, "-"), (MINIATURE, "--"), (OWN, ":")):
         part = rows[rows["kind"] == kind].sort_values("parameters")
         if part.empty:
             continue
