@@ -55,7 +55,7 @@ def map_panels(means: pd.DataFrame, settings: Sequence[tuple[str, Setting]]) -> 
         for scale, (color, dashes, marker) in zip(scales, SCALES, strict=False):
             line = panel[panel["scale"] == scale].sort_values("layer")
             look = {"color": color, "dashes": dashes, "marker": marker, "markersize": 4}
-            axis.plot(line["layer"], line["mean"], label=f"{scale:g} times", **look)
+            axis.plot(line["layer"], line["mean"], label=f"scale {scale:g}", **look)
         chosen = next(one for name, one in settings if name == relation)
         at = panel[(panel["layer"] == chosen.layer) & (panel["scale"] == chosen.scale)]
         star = {"color": "black", "marker": "*", "markersize": 11, "linestyle": ""}
