@@ -167,14 +167,27 @@ def zero_shot(
         _rows(model, relation, crossed, places, one).assign(**_found(model, crossed, whole, *run))
         for one, run in zip(vectors, _points(outcome), strict=True)
     ]
-    alone = {NONE: (items, places), SHOWN: demonstrated(model, relation, items, **drawn)}
-    for condition, (prompts, places) in alone.items():
+    frames += _unchanged(model, relation, items, whole, **drawn)
+    table = pd.concat(frames, ignore_index=True)
+    return table.assign(setting=setting, positions=POSITIONS, layer=layer, scale=scale)
+
+
+def _unchanged(
+    model: LanguageModel,
+    relation: Relation,
+    items: EncodedPrompts,
+    whole: EncodedPrompts,
+    **drawn: int,
+) -> list[pd.DataFrame]:
+    """The runs without a vector: the items as they are, and with a demonstration."""
+    shown = demonstrated(model, relation, items, **drawn)
+    frames = []
+    for condition, (prompts, places) in {NONE: (items, range(len(items))), SHOWN: shown}.items():
         if len(places):
             (run,) = _points(_run(model, prompts, [[]]))
             rows = _rows(model, relation, prompts, places, no_vector(condition))
             frames.append(rows.assign(**_found(model, prompts, whole, *run)))
-    table = pd.concat(frames, ignore_index=True)
-    return table.assign(setting=setting, positions=POSITIONS, layer=layer, scale=scale)
+    return frames
 
 
 def demonstrated(
