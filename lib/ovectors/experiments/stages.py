@@ -255,4 +255,5 @@ def claim(table: pd.DataFrame, *, model: str, relations: Sequence[str], seed: in
         evidence.append(
             Evidence(relation=relation, criterion=SHOWS_STAGES, found=found, bound=0.5, paper=True)
         )
-    return claims.judge(claims.RULES["stages"], evidence, model=model)
+    printed = claims.published("stages", model)
+    return claims.judge(claims.RULES["stages"], evidence, model=model, published=printed)
