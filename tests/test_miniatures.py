@@ -57,7 +57,9 @@ def test_its_card_is_made_from_its_records(name, tmp_path):
 def test_its_record_is_that_of_the_recipe_and_the_data_of_now(name):
     record = json.loads((paths.MODELS / name / RECORD).read_text())
     assert record["recipe"] == asdict(load_recipe(name))
-    assert record["data"] == data_hashes()
+    # Relations may be added by a fork (and then change relations.toml); those it learned stay.
+    pairs = {name: sha for name, sha in record["data"].items() if name.endswith(".csv")}
+    assert len(pairs) > 20 and pairs.items() <= data_hashes().items()
     log = pd.read_csv(paths.MODELS / name / LOG)
     assert log["step"].tolist() == list(range(1, record["recipe"]["steps"] + 1))
     assert log["tokens"].iloc[-1] == record["tokens"]
