@@ -119,13 +119,17 @@ def test_ranks_are_those_of_a_pass_in_plain_torch(mini, table):
         for source, rows in table[table["vector"] == name].groupby("source"):
             asked = mini.tokenizer.encode(one_shot(relations[name], item[source]).text)
             vector = ffn_output(mini.model, asked, source_layer)
-            for row in rows.head(4).itertuples():
-                text = texts[row.argument]
-                logits = with_vector(mini.model, mini.tokenizer.encode(text), vector, start)
-                token = mini.tokenizer.encode(text + row.answer)[len(mini.tokenizer.encode(text))]
-                assert 1 / row.rank == pytest.approx(
-                    1 / (1 + int((logits > logits[token]).sum())), abs=1e-4
-                )
+            for row in rows.groupby("answer_of").head(2).itertuples():
+                ids = mini.tokenizer.encode(texts[row.argument])
+                logits = with_vector(mini.model, ids, vector, start)
+                elsewhere = table[table["answer_of"] == row.answer_of]["answer"].unique()
+                tokens = {
+                    answer: mini.tokenizer.encode(texts[row.argument] + answer)[len(ids)]
+                    for answer in elsewhere
+                }
+                found = {one: 1 + int((logits > logits[at]).sum()) for one, at in tokens.items()}
+                assert 1 / row.rank == pytest.approx(1 / found.pop(row.answer), abs=1e-4)
+                assert row.rank_other in found.values()  # that of another argument
 
 
 def ffn_output(network, ids, layer):
@@ -164,17 +168,21 @@ def test_no_source_is_among_the_arguments(table):
 RELATIONS = ("past_tense", "verb_third_person", "verb_gerund")
 
 
-def made_up(ranks, *, kind="verb", relations=RELATIONS, items=40, sources=4, seed=0):
-    """A table in which `ranks(vector, answer_of)` is the typical rank; both axes vary a little."""
+def made_up(ranks, *, kind="verb", relations=RELATIONS, items=40, sources=4, alike=False, seed=0):
+    """A table in which `ranks(vector, answer_of)` is the typical rank; both axes vary a little.
+
+    `alike`: the answer to another argument ranks as high.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for vector in (which.CONTROL, *relations):
         for number in range(1 if vector == which.CONTROL else sources):
             for answer_of in relations:
                 for item in range(items):
-                    rank = ranks(vector, answer_of) * rng.uniform(0.8, 1.25)
-                    rows.append((kind, vector, number, item, answer_of, max(1.0, rank)))
-    columns = ["kind", "vector", "number", "item", "answer_of", "rank"]
+                    rank = max(1.0, ranks(vector, answer_of) * rng.uniform(0.8, 1.25))
+                    other = rank if alike else 20.0
+                    rows.append((kind, vector, number, item, answer_of, rank, other))
+    columns = ["kind", "vector", "number", "item", "answer_of", "rank", "rank_other"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -214,6 +222,18 @@ def test_the_matrix_is_made_of_means():
     assert len(matrix) == 4 * 3 and matrix.index[0][0] == which.CONTROL
 
 
+def test_raising_every_answer_of_a_relation_shows_beside_the_verdict():
+    def beside(found):
+        (one, *_) = [m for m in found.measured if m.name == which.MORE_THAN_OTHER]
+        return one
+
+    assert beside(judged(own_only)).low > 0.2  # another argument's answer stays where it is
+    assert beside(judged(own_only, alike=True)).high < 0.1
+    assert beside(judged(own_only)).holds is None
+    matrix = which.confusion_matrix(made_up(own_only, alike=True))
+    assert matrix["other"].tolist() == pytest.approx(matrix["mean"].tolist())
+
+
 def test_the_best_placed_answer_is_counted():
     first = which.first_answers(made_up(own_only)).set_index(["vector", "answer_of"])
     assert first.loc[("past_tense", "past_tense"), "mean"] == 1
@@ -229,7 +249,8 @@ def test_the_best_placed_answer_is_counted():
 def test_the_verdict_follows_the_vectors(ranks, verdict):
     found = judged(ranks)
     assert found.verdict == verdict
-    assert [one.holds for one in found.measured][:2] == {
+    # Only the evidence is judged; what stands beside it is not.
+    assert [one.holds for one in found.measured if one.holds is not None][:2] == {
         "supported": [True, True],
         "partly": [True, False],
         "not supported": [False, False],

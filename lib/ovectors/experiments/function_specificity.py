@@ -16,11 +16,18 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from ovectors import claims
 from ovectors.claims import Claim, Evidence, Measured
 from ovectors.encoding import EncodedPrompts
-from ovectors.experiments.content_independence import IN_DOMAIN, RAISES, chosen_layers, paired
+from ovectors.experiments.content_independence import (
+    IN_DOMAIN,
+    MORE_THAN_OTHER,
+    RAISES,
+    chosen_layers,
+    paired,
+)
 from ovectors.experiments.groups import (
     CANDIDATES,
     LEAST_SHARED,
@@ -31,6 +38,7 @@ from ovectors.experiments.groups import (
     shared_patterns,
 )
 from ovectors.experiments.layer_maps import Layers
+from ovectors.experiments.outcomes import other_answers
 from ovectors.experiments.replacing import CONTROL, Vector, source_vectors
 from ovectors.experiments.rows import row_of
 from ovectors.experiments.sources import find_sources
@@ -50,10 +58,14 @@ if TYPE_CHECKING:
     from ovectors.models import LanguageModel
     from ovectors.store import Store
 
+TOKENS = ("rank", "rank_other")
+OTHER = "{}, another argument"
 UNTESTABLE = f"the model answers no two relations that share {LEAST_SHARED} arguments or more"
 COLUMNS = ["model", "kind", "vector", "number", "source", "source_correct", "source_layer"]
 COLUMNS += ["start_layer", "positions", "item", "argument", "answer_of", "answer", "rank"]
+COLUMNS += ["rank_other"]
 MATRIX_COLUMNS = ["kind", "vector", "answer_of", "mean", "low", "high", "n", "top1", "rise"]
+MATRIX_COLUMNS += ["other"]
 FIRST_COLUMNS = ["kind", "vector", "answer_of", "mean", "low", "high", "n", "relations"]
 
 
@@ -125,7 +137,8 @@ def confusion(
     The arguments are those of `groups.group_of`. One row for each vector, argument and relation
     whose answer is ranked, with the columns of `COLUMNS`: `vector` is the relation that the vector
     comes from, or the control run; `rank` is that of the answer of `answer_of`, after the last
-    layer.
+    layer, `rank_other` that of the same relation's answer to another argument (NaN where all have
+    the same).
     """
     names = [name for name, _, _ in relations]
     vectors = {}
@@ -139,10 +152,11 @@ def confusion(
         name: _about(encoded, arguments)
         for name, encoded in shared_patterns(model, kind, names, seed=seed).items()
     }
+    wanted = _wanted(patterns, seed=seed)
     shown = {"progress": progress, "positions": positions}
-    frames = [_table(_run(model, patterns, [], 0, **shown), patterns, [None])]
+    frames = [_table(_run(model, patterns[names[0]], wanted, [], 0, **shown), patterns, [None])]
     for name, _, start in relations:
-        outcome = _run(model, patterns, vectors[name], start, title=f"vectors: {name}", **shown)
+        outcome = _run(model, patterns[names[0]], wanted, vectors[name], start, **shown)
         frames.append(_table(outcome, patterns, vectors[name], start=start))
     table = pd.concat(frames, ignore_index=True)
     return table.assign(model=model.name, kind=kind, positions=positions)[COLUMNS]
@@ -162,31 +176,45 @@ def _about(encoded: EncodedPrompts, arguments: Sequence[str]) -> EncodedPrompts:
     return encoded.select(places[argument] for argument in arguments)
 
 
+def _wanted(patterns: Mapping[str, EncodedPrompts], *, seed: int) -> dict[str, Tensor]:
+    """Which tokens to rank: each relation's answers, and those to other arguments."""
+    wanted = {}
+    for name, encoded in patterns.items():
+        wanted[name] = encoded.answer_ids
+        argument_ids = encoded.argument_ids.numpy()
+        others = other_answers(encoded.answer_ids.numpy(), argument_ids, seed=seed)
+        if others is not None:
+            wanted[OTHER.format(name)] = torch.from_numpy(others)
+    return wanted
+
+
 def _run(
     model: LanguageModel,
-    patterns: Mapping[str, EncodedPrompts],
+    encoded: EncodedPrompts,
+    wanted: Mapping[str, Tensor],
     vectors: Sequence[Vector],
     start: int,
     *,
     positions: str,
     progress: bool,
-    title: str = "control run",
 ) -> Outcome:
     """All patterns with each vector, in one pass: a prompt for each vector and argument."""
     repeats = max(1, len(vectors))
-    each = {
-        name: encoded.select(list(range(len(encoded))) * repeats)
-        for name, encoded in patterns.items()
-    }
-    first = next(iter(each.values()))
+    each = encoded.select(list(range(len(encoded))) * repeats)
     point = []
     if vectors:
         values = torch.stack([vector.values for vector in vectors])
-        per_prompt = values.repeat_interleave(len(first) // repeats, dim=0)
+        per_prompt = values.repeat_interleave(len(encoded), dim=0)
         layers = range(start, model.n_layers)
         point = [Replace(layers=layers, positions=positions, vector=per_prompt)]
-    wanted = {name: encoded.answer_ids for name, encoded in each.items()}
-    return sweep(model, first, [point], wanted=wanted, progress=progress, title=title)
+    return sweep(
+        model,
+        each,
+        [point],
+        wanted={name: ids.repeat(repeats) for name, ids in wanted.items()},
+        progress=progress,
+        title=f"vectors: {vectors[0].condition}" if vectors else CONTROL,
+    )
 
 
 def _table(
@@ -199,7 +227,10 @@ def _table(
     """The rows of one run; `[None]` stands for the control run, which has no vector."""
     frames = []
     for name, encoded in patterns.items():
-        ranks = outcome.final(name)[0].reshape(len(vectors), len(encoded))
+        shape = (len(vectors), len(encoded))
+        ranks, others = outcome.final(name)[0].reshape(shape), np.full(shape, np.nan)
+        if OTHER.format(name) in outcome.ranks:
+            others = outcome.final(OTHER.format(name))[0].reshape(shape)
         for number, vector in enumerate(vectors):
             rows = {
                 "vector": CONTROL if vector is None else vector.condition,
@@ -213,19 +244,23 @@ def _table(
                 "answer_of": name,
                 "answer": [prompt.answer for prompt in encoded.prompts],
                 "rank": ranks[number],
+                "rank_other": others[number],
             }
             frames.append(pd.DataFrame(rows))
     return pd.concat(frames, ignore_index=True)
 
 
 def ranks_of(
-    table: pd.DataFrame, kind: str, vector: str, answer_of: str
+    table: pd.DataFrame, kind: str, vector: str, answer_of: str, *, token: str = "rank"
 ) -> Float[np.ndarray, "source item"]:
-    """Ranks of one relation's answers under one relation's vectors, a row for each vector."""
+    """Ranks of one relation's answers under one relation's vectors, a row for each vector.
+
+    `token` "rank_other" for those of its answers to other arguments.
+    """
     rows = table[
         (table["kind"] == kind) & (table["vector"] == vector) & (table["answer_of"] == answer_of)
     ]
-    return rows.pivot(index="number", columns="item", values="rank").to_numpy(dtype=np.float64)
+    return rows.pivot(index="number", columns="item", values=token).to_numpy(dtype=np.float64)
 
 
 def _pairs(table: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
@@ -241,7 +276,9 @@ def confusion_matrix(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
     One row for each kind, vector (the control run first) and answer: the answer's mean reciprocal
     rank with its 95% interval over sources and items, n, top1 (share with the answer on top), rise
-    (the mean minus that of the control run).
+    (the mean minus that of the control run), other (the mean of the same relation's answer to
+    another argument, which tells a vector that raises all of its answers from one that finds the
+    right one).
     """
     rows, before = [], {}
     for kind, vector, relations in _pairs(table):
@@ -252,6 +289,8 @@ def confusion_matrix(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
             rows.append({"kind": kind, "vector": vector, "answer_of": answer_of} | found)
             rows[-1]["top1"] = float((ranks == 1).mean())
             rows[-1]["rise"] = found["mean"] - before[kind, answer_of]
+            other = ranks_of(table, kind, vector, answer_of, token="rank_other")
+            rows[-1]["other"] = float((1 / other).mean())
     return pd.DataFrame(rows, columns=MATRIX_COLUMNS)
 
 
@@ -310,6 +349,18 @@ def evidence(
     ]
 
 
+def beside(
+    table: pd.DataFrame, kind: str, relation: str, *, confidence: float = 0.95, seed: int = 0
+) -> Measured:
+    """Not asked by the rule: whether the answer rises more than that to another argument does."""
+    (own, other), (before, other_before) = (
+        [1 / ranks_of(table, kind, vector, relation, token=token) for token in TOKENS]
+        for vector in (relation, CONTROL)
+    )
+    found = paired(own - before, other - other_before, confidence=confidence, seed=seed)
+    return claims.context(relation, MORE_THAN_OTHER, found)
+
+
 def judged(groups: Sequence[Group]) -> list[tuple[str, str]]:
     """Kind and name of every relation that is judged: each once, where it is at home."""
     return [
@@ -330,7 +381,9 @@ def claim(found: Specificity, *, model: str, seed: int = 0) -> Claim:
         for one in evidence(found.table, kind, name, confidence=confidence, seed=seed)
     ]
     names = {name for _, name in relations}
-    aside: list[Measured] = [
+    options = {"confidence": confidence, "seed": seed}
+    aside = [beside(found.table, kind, name, **options) for kind, name in relations]
+    aside += [
         claims.context(name, "one-shot accuracy (not judged)", interval)
         for name, interval in found.accuracies.items()
         if name not in names

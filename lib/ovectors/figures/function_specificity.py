@@ -29,7 +29,7 @@ def confusion_panels(matrix: pd.DataFrame) -> Figure:
         len(kinds),
         columns=columns,
         width=1.3 + CELL * largest * 1.15,
-        height=1.2 + CELL * 0.62 * (largest + 1),
+        height=1.0 + CELL * 0.5 * (largest + 1),
     )
     for axis, kind in zip(axes, kinds, strict=True):
         image = _heat_map(axis, matrix[matrix["kind"] == kind])

@@ -92,8 +92,9 @@ def answer_table(matrix: pd.DataFrame, first: pd.DataFrame) -> str:
         return NO_ANSWER
     lines = [
         "| answer of | no vector | own vectors [95%] | on top | best of the others "
+        "| to another argument: no vector | own vectors "
         "| best placed of its group: no vector | own vectors [95%] |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for kind, part in matrix.groupby("kind", sort=False):
         shares = first[first["kind"] == kind]
@@ -146,10 +147,16 @@ def _answer_row(kind: str, part: pd.DataFrame, shares: pd.DataFrame, name: str) 
         interval(own["mean"], own["low"], own["high"]),
         f"{own['top1']:.0%}",
         f"{others.max():.2f} ({short(str(others.idxmax()))})",
+        _number(cells.loc[CONTROL, "other"]),
+        _number(own["other"]),
         f"{placed.loc[CONTROL, 'mean']:.2f}",
         interval(best["mean"], best["low"], best["high"]),
     ]
     return f"| {' | '.join(shown)} |"
+
+
+def _number(value: float) -> str:
+    return "none" if pd.isna(value) else f"{value:.2f}"
 
 
 def specificity_summary(matrix: pd.DataFrame) -> str:
