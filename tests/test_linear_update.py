@@ -241,12 +241,24 @@ def test_the_verdict_follows_its_rule() -> None:
 
 def test_the_evidence_is_in_the_order_of_the_rule() -> None:
     claim = verdict(of_relation("past_tense", answered=0.8, by_ffn=0.5, back=0.75, by_chance=0.25))
-    names = [one.name for one in claim.measured]
+    evidence, beside = claim.measured[:4], claim.measured[4:]
+    names = [one.name for one in evidence]
     assert names == [lu.ANSWERS, lu.FFN_SWITCHES, lu.COMES_BACK, lu.MORE_THAN_RANDOM]
-    values = [one.value for one in claim.measured]
+    values = [one.value for one in evidence]
     assert values == pytest.approx([0.8, 0.5, 0.75, 0.5], abs=0.03)
-    assert [one.n for one in claim.measured] == [60, 48, 48, 48]
-    assert [one.bound for one in claim.measured] == [0.1, 0.5, 0.5, 0.0]
+    assert [one.n for one in evidence] == [60, 48, 48, 48]
+    assert [one.bound for one in evidence] == [0.1, 0.5, 0.5, 0.0]
+    # The first half of the items are the FFN's, and the first three quarters come back.
+    assert [(one.name, one.value, one.n) for one in beside] == [(lu.OF_FFN_SWITCHES, 1.0, 24)]
+
+
+def test_a_line_over_scales_is_about_the_same_items() -> None:
+    table = trials([True, False, False, False], [False] * 4)
+    more = table[table["item"] < 2].assign(scale=2.0)
+    both = lu.effects(pd.concat([table, more])).set_index(["vector", "scale"])
+    assert both["n"].tolist() == [4, 4, 2, 2] and both.loc[(lu.OWN, 1.0), "share"] == 0.25
+    swept = lu.effects(pd.concat([table, more]), swept=True).set_index(["vector", "scale"])
+    assert set(swept["n"]) == {2} and swept.loc[(lu.OWN, 1.0), "share"] == 0.5
 
 
 def test_an_item_without_a_last_switch_counts_as_one_that_does_not_come_back() -> None:

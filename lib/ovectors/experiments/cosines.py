@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,13 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovectors.experiments.linearity import Fitted, fit_all
-from ovectors.experiments.switches import item_columns, together, torch_places
+from ovectors.experiments.switches import crossed, item_columns, together, torch_places
 from ovectors.forward import progress_bar
 from ovectors.models import LanguageModel
 from ovectors.relations import Relation
 from ovectors.statistics import bootstrap_mean
 
 OWN_LAYERS, SAME_LAYER = "own switching layer", "same layer"
+COLUMNS = ["other", "at", "layer", "centred", "cosine"]
 CELL_COLUMNS = ["relation", "other", "centred", "cosine", "low", "high", "n"]
 
 
@@ -46,22 +47,22 @@ def cosines(
     fitted = fit_all(model, relations, **asked, progress=progress)
     usable = {name: one for name, one in fitted.items() if one.means is not None}
     usable = {name: one for name, one in usable.items() if len(one.report)}
-    tables = []
+    pieces: dict[str, list[dict[str, object]]] = {name: [] for name in usable}
     if usable:
         common = torch.stack([one.means for one in usable.values()]).mean(dim=0)
         layers = [None, *range(len(common))]
         for layer in progress_bar(layers, title="cosines", shown=progress):
             for centred in (False, True):
-                units = {
-                    name: _units(one, layer, common if centred else torch.zeros_like(common))
-                    for name, one in usable.items()
-                }
-                tables += _cosine_tables(model, usable, units, layer, centred)
-    if not tables:
-        items = item_columns(model, next(iter(fitted.values())).run)
-        columns = [*items.columns, "other", "at", "layer", "centred", "cosine"]
-        return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True)
+                taken = common if centred else torch.zeros_like(common)
+                units = {name: _units(one, layer, taken) for name, one in usable.items()}
+                for name, one in usable.items():
+                    pieces[name] += _pieces(one, name, units, layer, centred)
+    nothing = crossed(item_columns(model, next(iter(fitted.values())).run), [], columns=COLUMNS)
+    tables = [
+        crossed(item_columns(model, one.run), pieces[name], columns=COLUMNS)
+        for name, one in usable.items()
+    ]
+    return together(tables or [nothing])
 
 
 def _units(
@@ -74,27 +75,24 @@ def _units(
     return vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-30)
 
 
-def _cosine_tables(
-    model: LanguageModel,
-    usable: Mapping[str, Fitted],
-    units: Mapping[str, Tensor],
-    layer: int | None,
-    centred: bool,
-) -> list[pd.DataFrame]:
-    tables = []
-    for name, mine in units.items():
-        one = usable[name]
-        items = item_columns(model, one.run).loc[one.report].reset_index(drop=True)
-        for other, theirs in units.items():
-            # The mean of a vector's cosines is its product with the sum of the others' directions.
-            total, count = mine @ theirs.sum(dim=0), len(theirs)
-            if other == name:
-                total, count = total - mine.square().sum(dim=1), count - 1
-            shown = {"other": other, "at": OWN_LAYERS if layer is None else SAME_LAYER}
-            shown |= {"layer": items["switch"] if layer is None else layer, "centred": centred}
-            shown["cosine"] = (total / count).numpy() if count else np.nan
-            tables.append(items.assign(**shown))
-    return tables
+def _pieces(
+    one: Fitted, name: str, units: Mapping[str, Tensor], layer: int | None, centred: bool
+) -> Iterator[dict[str, object]]:
+    """Each item's mean cosine with the items of every relation, its own left out."""
+    mine = units[name]
+    for other, theirs in units.items():
+        # The mean of a vector's cosines is its product with the sum of the others' directions.
+        total, count = mine @ theirs.sum(dim=0), len(theirs)
+        if other == name:
+            total, count = total - mine.square().sum(dim=1), count - 1
+        yield {
+            "places": one.report,
+            "other": other,
+            "at": OWN_LAYERS if layer is None else SAME_LAYER,
+            "layer": one.run.switch[one.report] if layer is None else layer,
+            "centred": centred,
+            "cosine": (total / count).numpy() if count else np.nan,
+        }
 
 
 def cosine_cells(

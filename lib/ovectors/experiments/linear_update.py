@@ -20,9 +20,9 @@ from ovectors.experiments.switches import (
     Answered,
     accuracy,
     answered,
+    crossed,
     item_columns,
     some_of,
-    together,
     token_words,
     torch_places,
 )
@@ -48,9 +48,9 @@ ANSWERS = "accuracy"
 FFN_SWITCHES = "share of last switches made by the FFN"
 COMES_BACK = "share with the argument back above the answer"
 MORE_THAN_RANDOM = "the same, o vector minus random vector"
-COLUMNS = ["model", "relation", "form", "item", "argument", "answer", "correct", "development"]
-COLUMNS += ["switch", "operation", "source_layer", "layer", "offset", "full", "vector", "draw"]
-COLUMNS += ["scale", "rank_argument", "rank_answer", "lead", "top_token"]
+OF_FFN_SWITCHES = "share with the argument back, of the switches that the FFN makes"
+COLUMNS = ["operation", "source_layer", "layer", "offset", "full", "vector", "draw", "scale"]
+COLUMNS += ["rank_argument", "rank_answer", "lead", "top_token"]
 EFFECT_COLUMNS = ["operation", "vector", "scale", "share", "low", "high", "n"]
 
 
@@ -107,19 +107,17 @@ def arithmetic(
     vectors = _vectors(run, source, draws=draws, seed=seed)
     trials = list(_trials(run, source, scales=scales, draws=draws, most=most, seed=seed))
     lens = LogitLens(model)
-    items = item_columns(model, run)
-    tables = [pd.DataFrame(columns=COLUMNS)]
+    pieces = []
     for trial in progress_bar(trials, title="adding and subtracting", shown=progress):
         found = _try(run, lens, trial, vectors)
-        table = items.loc[trial.places].reset_index(drop=True)
         at = source[trial.places]
-        table = table.assign(operation=trial.operation, source_layer=at, layer=trial.layers)
-        table = table.assign(offset=trial.layers - at, full=trial.full, vector=trial.vector)
-        table = table.assign(draw=trial.draw, scale=trial.scale, lead=found.lead)
-        table["rank_argument"], table["rank_answer"] = found.rank_argument, found.rank_answer
-        table["top_token"] = token_words(model, found.top)
-        tables.append(table[COLUMNS])
-    return together(tables)
+        piece = {"places": trial.places, "source_layer": at, "layer": trial.layers}
+        piece |= {"operation": trial.operation, "offset": trial.layers - at, "full": trial.full}
+        piece |= {"vector": trial.vector, "draw": trial.draw, "scale": trial.scale}
+        pieces.append(piece | found.measures | {"top_token": found.top})
+    table = crossed(item_columns(model, run), pieces, columns=COLUMNS)
+    table["top_token"] = token_words(model, table["top_token"].to_numpy(dtype=np.int64))
+    return table
 
 
 def _source_layers(
@@ -220,15 +218,22 @@ def outcomes(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(ahead=wanted < other, on_top=wanted == 1)
 
 
-def effects(table: pd.DataFrame, *, outcome: str = "ahead", seed: int = 0) -> pd.DataFrame:
+def effects(
+    table: pd.DataFrame, *, outcome: str = "ahead", swept: bool = False, seed: int = 0
+) -> pd.DataFrame:
     """Share of items on which a trial has its effect, at the states that every item is tried on.
 
     One row per relation, operation, vector and scale: share, low, high (95%: Wilson's for the o
-    vector; for random vectors a bootstrap over items of the mean over draws), n.
+    vector; for random vectors a bootstrap over items of the mean over draws), n. With `swept` only
+    the items that were tried at every scale count, so that a line over scales is about the same
+    items all along.
     """
     rows = []
     by = ["relation", "operation", "vector", "scale"]
     full = outcomes(table[table["full"].astype(bool)]).sort_values("scale", kind="stable")
+    if swept and len(full):
+        tried = full.groupby(["relation", "item", "operation"])["scale"].transform("nunique")
+        full = full[tried == tried.max()]
     for names, part in full.groupby(by, sort=False):
         per_item = part.groupby("item")[outcome].mean().to_numpy(dtype=np.float64)
         found = share(per_item == 1) if names[2] == OWN else bootstrap_mean(per_item, seed=seed)
@@ -306,10 +311,11 @@ def claim(
 
     `items` as made by `switches.per_item`, `table` by `arithmetic`, both of the same settings. An
     item answered correctly that has no last switch (its answer ties with another token) counts as
-    one whose argument does not come back.
+    one whose argument does not come back. Shown beside, and not part of the rule: the share that
+    comes back of the switches made by the FFN.
     """
     confidence = corrected(len(relations))
-    evidence = []
+    evidence, context = [], []
     for relation in relations:
         part = items[items["relation"] == relation]
         known = accuracy(part, relations=len(relations))
@@ -320,6 +326,9 @@ def claim(
             own, random = _came_back(table, relation, correct["item"])
             back = share(own == 1, confidence=confidence)
             more = paired_difference(own, random, confidence=confidence, seed=seed)
+            by_ffn = own[(correct["made_by"] == FFN).to_numpy()]
+            of_those = share(by_ffn == 1, confidence=confidence) if len(by_ffn) else nothing()
+            context.append(claims.context(relation, OF_FFN_SWITCHES, of_those))
         paper = {"relation": relation, "paper": True}
         evidence += [
             Evidence(criterion=ANSWERS, found=known, bound=0.1, **paper),
@@ -328,7 +337,8 @@ def claim(
             Evidence(relation=relation, criterion=MORE_THAN_RANDOM, found=more, bound=0.0),
         ]
     published = claims.published("linear_update", model)
-    return claims.judge(claims.RULES["linear_update"], evidence, model=model, published=published)
+    rule = claims.RULES["linear_update"]
+    return claims.judge(rule, evidence, model=model, published=published, context=context)
 
 
 def _came_back(

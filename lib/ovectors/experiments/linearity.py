@@ -19,6 +19,7 @@ from ovectors.experiments.switches import (
     NO_SWITCH,
     Answered,
     answered,
+    crossed,
     item_columns,
     some_of,
     together,
@@ -39,6 +40,8 @@ from ovectors.statistics import (
 NOTHING, WHOLE, MEAN = "nothing", "the FFN's own output", "mean vector"
 REMAINDER, AFFINE, OTHERS = "own remainder", "affine map", "other tasks' mean vector"
 ADDED = (NOTHING, WHOLE, MEAN, REMAINDER, AFFINE, OTHERS)
+COLUMNS = ["layer", "added", "fitted_on", "penalty", "squared_norm", "squared_error", "lead"]
+COLUMNS += ["rank_argument", "rank_answer", "same_top"]
 BAND_COLUMNS = ["relation", "added", "layer", "mean", "low", "high", "n"]
 
 
@@ -133,25 +136,21 @@ def linearity(
     for name, one in progress_bar(fitted.items(), title="mean vectors", shown=progress):
         if one.means is None or not len(one.report):
             continue
-        items = item_columns(model, one.run).loc[one.report].reset_index(drop=True)
         others = mean_of_others(fitted, name)
-        for layer in range(len(one.means)):
-            tables += [items.assign(**columns) for columns in _at_layer(one, others, layer, lens)]
-    if not tables:
-        return pd.DataFrame(columns=_linearity_columns(model, fitted))
-    return together(tables)
-
-
-def _linearity_columns(model: LanguageModel, fitted: Mapping[str, Fitted]) -> list[str]:
-    items = item_columns(model, next(iter(fitted.values())).run)
-    more = ["layer", "added", "fitted_on", "penalty", "squared_norm", "squared_error", "lead"]
-    return [*items.columns, *more, "rank_argument", "rank_answer", "same_top"]
+        pieces = [
+            piece
+            for layer in range(len(one.means))
+            for piece in _at_layer(one, others, layer, lens)
+        ]
+        tables.append(crossed(item_columns(model, one.run), pieces, columns=COLUMNS))
+    nothing_measured = item_columns(model, next(iter(fitted.values())).run)
+    return together(tables or [crossed(nothing_measured, [], columns=COLUMNS)])
 
 
 def _at_layer(
     one: Fitted, others: Tensor | None, layer: int, lens: LogitLens
 ) -> Iterator[dict[str, object]]:
-    """The measurements at one layer, one set of columns for each thing added."""
+    """The measurements at one layer: for each thing that is added, one piece of the table."""
     at = torch_places(one.report)
     base = one.run.without_ffn(layer)[at]
     own = one.run.stream["ffn"][layer, at]
@@ -165,16 +164,14 @@ def _at_layer(
         states = one.run.stream["after"][layer, at] if name == WHOLE else base + vectors
         found = _decode(one.run, at, states, lens)
         true_top = found.top if true_top is None else true_top
-        yield {
+        yield found.measures | {
+            "places": one.report,
             "layer": layer,
             "added": name,
             "fitted_on": one.fitted_on,
             "penalty": one.maps[layer].penalty if name == AFFINE else np.nan,
             "squared_norm": own.double().square().sum(dim=1).numpy(),
             "squared_error": (own - vectors).double().square().sum(dim=1).numpy(),
-            "lead": found.lead,
-            "rank_argument": found.rank_argument,
-            "rank_answer": found.rank_answer,
             "same_top": found.top == true_top,
         }
 

@@ -16,6 +16,7 @@ from ovectors.experiments.readout import read_out
 from ovectors.experiments.switches import (
     Answered,
     answered,
+    crossed,
     item_columns,
     some_of,
     torch_places,
@@ -30,8 +31,7 @@ from ovectors.stream import record
 LARGEST, REST, RANDOM = "the largest k", "all but the largest k", "k at random"
 KEPT = (LARGEST, REST, RANDOM)
 UNIT_BYTES = 64 * 2**20
-COLUMNS = ["model", "relation", "form", "item", "argument", "answer", "correct", "development"]
-COLUMNS += ["switch", "layer", "kept", "k", "neurons", "rank_argument", "rank_answer", "lead"]
+COLUMNS = ["layer", "kept", "k", "neurons", "rank_argument", "rank_answer", "lead"]
 SHARE_COLUMNS = ["relation", "kept", "k", "neurons", "share", "low", "high", "n"]
 NEED_COLUMNS = ["relation", "half", "nine_tenths", "rest_fails", "neurons", "n"]
 
@@ -146,24 +146,22 @@ def neurons(
     """
     asked = {"form": form, "n_items": n_items, "seed": seed, "progress": progress}
     run = answered(model, relation, **asked)
+    items = item_columns(model, run)
     places = some_of(_made_by_ffn(model, run), most, seed=seed)
     if not len(places):
-        return pd.DataFrame(columns=COLUMNS)
+        return crossed(items, [], columns=COLUMNS)
     layers = torch_places(run.switch[places])
     inner = activations(model, run.encoded.select(places), layers, progress=progress)
-    lens, items = LogitLens(model), item_columns(model, run)
-    generator = torch.Generator().manual_seed(seed)
-    tables = []
+    lens, generator = LogitLens(model), torch.Generator().manual_seed(seed)
+    pieces = []
     for layer in progress_bar(sorted(set(layers.tolist())), title="neurons", shown=progress):
         at = np.flatnonzero(layers.numpy() == layer)
         active = torch.stack([inner[place] for place in at])
         for kept, k, added in _selections(model, layer, active, generator):
             found = _decode(run, places[at], layer, added, lens)
-            table = items.loc[places[at]].reset_index(drop=True)
-            table = table.assign(layer=layer, kept=kept, k=k, neurons=active.shape[1])
-            measured = ("rank_argument", "rank_answer", "lead")
-            tables.append(table.assign(**{name: getattr(found, name) for name in measured}))
-    return pd.concat(tables, ignore_index=True)[COLUMNS]
+            piece = {"places": places[at], "layer": layer, "kept": kept, "k": k}
+            pieces.append(piece | {"neurons": active.shape[1]} | found.measures)
+    return crossed(items, pieces, columns=COLUMNS)
 
 
 def _made_by_ffn(model: LanguageModel, run: Answered) -> Int[np.ndarray, " place"]:

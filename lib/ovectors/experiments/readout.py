@@ -12,8 +12,8 @@ from torch import Tensor
 from ovectors.errors import UserError
 from ovectors.lens import Lens
 
-CHUNK_BYTES = 32 * 2**20
-"""Logits that are held at a time. Smaller pieces stay near the processor: they are faster, too."""
+CHUNK_BYTES = 8 * 2**20
+"""Logits that are held at a time. Larger pieces take more memory and are no faster."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +30,16 @@ class ReadOut:
     rank_answer: Float[np.ndarray, " state"]
     lead: Float[np.ndarray, " state"]
     top: Int[np.ndarray, " state"]
+
+    @property
+    def ranks(self) -> dict[str, np.ndarray]:
+        """Both ranks, as columns of a table."""
+        return {"rank_argument": self.rank_argument, "rank_answer": self.rank_answer}
+
+    @property
+    def measures(self) -> dict[str, np.ndarray]:
+        """Ranks and lead, as columns of a table."""
+        return self.ranks | {"lead": self.lead}
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,6 +154,28 @@ def item_columns(model: LanguageModel, run: Answered) -> pd.DataFrame:
     )
 
 
+def crossed(
+    items: pd.DataFrame, pieces: Sequence[Mapping[str, object]], *, columns: Sequence[str]
+) -> pd.DataFrame:
+    """The table of all pieces: each has `places` of items, and values, or one value, for them.
+
+    `columns` names the pieces' own columns, which follow the item's; without a piece they are
+    there, and empty. Put together at the end: many small tables would take longer to join than
+    they took to measure.
+    """
+    if not pieces:
+        return items.iloc[:0].reindex(columns=[*items.columns, *columns])
+    places = [np.asarray(piece["places"]) for piece in pieces]
+    table = items.loc[np.concatenate(places)].reset_index(drop=True)
+    for name in columns:
+        parts = (
+            np.broadcast_to(np.asarray(piece[name]), at.shape)
+            for piece, at in zip(pieces, places, strict=True)
+        )
+        table[name] = np.concatenate(list(parts))
+    return table
+
+
 def token_words(model: LanguageModel, tokens: Int[np.ndarray, " state"]) -> list[str]:
     """The text of each token."""
     words = {token: model.tokenizer.decode([token]) for token in np.unique(tokens).tolist()}
@@ -201,15 +223,14 @@ def switches(
     decoded["after"] = run.decoded
     items = item_columns(model, run)
     layers, prompts = run.shape
-    tables = []
-    for place, found in decoded.items():
-        table = items.loc[np.tile(np.arange(prompts), layers)].reset_index(drop=True)
-        table["layer"] = np.repeat(np.arange(layers), prompts)
-        table["place"] = place
-        table["rank_argument"], table["rank_answer"] = found.rank_argument, found.rank_answer
-        table["top_token"] = token_words(model, found.top)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    every = {"places": np.tile(np.arange(prompts), layers)}
+    every["layer"] = np.repeat(np.arange(layers), prompts)
+    pieces = [
+        every | {"place": place, "top_token": token_words(model, found.top)} | found.ranks
+        for place, found in decoded.items()
+    ]
+    columns = ["layer", "place", "rank_argument", "rank_answer", "top_token"]
+    return crossed(items, pieces, columns=columns)
 
 
 def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
