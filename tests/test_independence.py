@@ -41,6 +41,7 @@ def test_effects_are_means_over_sources_and_items(table):
         {
             "mean reciprocal rank before": 0.25,
             "mean reciprocal rank after": 0.75,
+            "change": 0.5,
             "answer on top before": 0,
             "answer on top after": 0.5,
             "no effect": 0,
@@ -154,7 +155,7 @@ def test_layer_curves_keep_the_control_run_apart(table):
 def effects(before, after, **more):
     values = {"mean reciprocal rank before": before, "mean reciprocal rank after": after}
     values |= {"answer's rank before": 1 / before, "answer's rank after": 1 / after}
-    values |= {"answer on top after": 0.25, "no effect": 0.5}
+    values |= {"answer on top after": 0.25, "no effect": 0.5, "change": after - before}
     row = {"task": "world_capitals", "setting": "chosen", "positions": "all", "vectors": 2}
     row |= {"correct": 2, "source_layer": 3, "start_layer": 2, "low": 0.1, "high": 0.9, "n": 30}
     named = [{"measure": measure, "value": value} for measure, value in values.items()]
@@ -162,11 +163,14 @@ def effects(before, after, **more):
 
 
 @pytest.mark.parametrize(
-    ("after", "word"), [(0.5, "rises from 0.20 to 0.50"), (0.1, "falls from"), (0.2, "stays at")]
+    ("low", "high", "word"),
+    [(0.1, 0.3, "rank rises"), (-0.3, -0.1, "rank falls"), (-0.1, 0.3, "does not clearly change")],
 )
-def test_the_effect_is_worded_by_its_direction(after, word):
-    said = say.effect_sentences(effects(0.2, after))
-    assert word in said and "25.0% of the runs" in said
+def test_the_effect_is_worded_by_its_interval(low, high, word):
+    table = effects(0.2, 0.0041)
+    table.loc[table["measure"] == "change", ["low", "high"]] = (low, high)
+    said = say.effect_sentences(table)
+    assert f"{word}, from 0.20 to 0.0041; the answer is then on top in 25.0%" in said
 
 
 def test_ranks_in_the_table_are_ranks():
@@ -285,7 +289,7 @@ def test_the_summary_follows_its_numbers(table):
     factors = independence.by_tokens(tables)
     found = independence.effect_rows(tables)
     said = say.summary("some-model", found, means, spread, shares, factors)
-    assert "`some-model`" in said and "0.25 to 0.75 for world capitals" in said
+    assert "`some-model`" in said and "0.25 to 0.75 for world capitals (rises)" in said
     assert "above the control run and all control vectors for world capitals" in said
     assert "2 of 2 for world capitals" in said and "cannot be compared here" in said
     means.loc[means["condition"] == ci.RANDOM, "mean"] = 0.9

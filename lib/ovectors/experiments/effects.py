@@ -44,13 +44,15 @@ def paired(
 def effects(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> dict[str, Interval]:
     """What a table's own vectors do to the answer in the last layer, over vectors and items.
 
-    Ranks are 1 / mean reciprocal rank, as the paper states them. No effect: the answer ranks no
-    better than in the control run. Items about the same argument count as one.
+    Change: mean reciprocal rank after minus before. Ranks are 1 / mean reciprocal rank, as the
+    paper states them. No effect: the answer ranks no better than in the control run. Items about
+    the same argument count as one.
     """
     before, after = reciprocal(table, CONTROL), reciprocal(table, OWN)
     measured = {
         "mean reciprocal rank before": before,
         "mean reciprocal rank after": after,
+        "change": after - before,
         "answer on top before": before == 1,
         "answer on top after": after == 1,
         "no effect": after <= before,

@@ -113,17 +113,22 @@ def effect_sentences(effects: pd.DataFrame) -> str:
         top, none = rows.loc["answer on top after"], rows.loc["no effect"]
         sentences.append(
             f"**{task_title(task)}:** with one example's vector the answer's mean reciprocal rank "
-            f"{_moved(before['value'], after['value'])}; the answer is then on top in "
-            f"{top['value']:.1%} of the runs, and ranks no better than before in "
-            f"{none['value']:.1%}."
+            f"{_moved(rows.loc['change'])}, from {_number(before['value'])} to "
+            f"{_number(after['value'])}; the answer is then on top in {top['value']:.1%} of the "
+            f"runs, and ranks no better than before in {none['value']:.1%}."
         )
     return "\n\n".join(sentences)
 
 
-def _moved(before: float, after: float) -> str:
-    if f"{before:.2f}" == f"{after:.2f}":
-        return f"stays at {after:.2f}"
-    return f"{'rises' if after > before else 'falls'} from {before:.2f} to {after:.2f}"
+def _moved(change: pd.Series) -> str:
+    if change["low"] > 0:
+        return "rises"
+    return "falls" if change["high"] < 0 else "does not clearly change"
+
+
+def _number(value: float) -> str:
+    """Two decimals, or two digits of what would be 0.00."""
+    return f"{value:.2f}" if abs(value) >= 0.01 or not value else f"{value:.2g}"
 
 
 def curve_sentences(curves: pd.DataFrame) -> str:
@@ -191,13 +196,13 @@ def control_sentences(means: pd.DataFrame) -> str:
             condition_title(name) for name, row in rivals.iterrows() if row["mean"] > own["mean"]
         ]
         said = (
-            f"**{task_title(task)}:** control run {rows.loc[CONTROL, 'mean']:.2f}, own vector "
-            f"{interval(own['mean'], own['low'], own['high'])}"
+            f"**{task_title(task)}:** control run {_number(rows.loc[CONTROL, 'mean'])}, own vector "
+            f"{_number(own['mean'])}"
         )
         if RANDOM in rows.index:
-            said += f", random vector {rows.loc[RANDOM, 'mean']:.2f}"
+            said += f", random vector {_number(rows.loc[RANDOM, 'mean'])}"
         if WRONG in rows.index:
-            said += f", vector after a wrong demonstration {rows.loc[WRONG, 'mean']:.2f}"
+            said += f", after a wrong demonstration {_number(rows.loc[WRONG, 'mean'])}"
         said += ". "
         if above:
             said += f"As high or higher than the own vector, on average: {listed(above)}."
@@ -214,7 +219,7 @@ def _mean_sentence(rows: pd.DataFrame) -> str:
         return ""
     count = max(counts)
     found = rows.loc[mean_condition(count)]
-    return f" The mean of {count} own vectors gives {found['mean']:.2f}."
+    return f" The mean of {count} own vectors gives {_number(found['mean'])}."
 
 
 def map_sentences(cells: pd.DataFrame) -> str:
@@ -341,9 +346,12 @@ def summary(
     main = effects[(effects["setting"] == "chosen") & (effects["positions"] == "all")]
     changes = []
     for task in means["task"].unique():
-        rows = main[main["task"] == task].set_index("measure")["value"]
-        before, after = (rows[f"mean reciprocal rank {when}"] for when in ("before", "after"))
-        changes.append(f"{before:.2f} to {after:.2f} for {_named(task)}")
+        rows = main[main["task"] == task].set_index("measure")
+        before, after = (
+            _number(rows.loc[f"mean reciprocal rank {when}", "value"])
+            for when in ("before", "after")
+        )
+        changes.append(f"{before} to {after} for {_named(task)} ({_moved(rows.loc['change'])})")
     lines = [
         f"- On `{name}`, one example's vector in place of the late FFN outputs takes the answer's "
         f"mean reciprocal rank from {listed(changes)}."
