@@ -132,7 +132,7 @@ def neurons(
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Keep some neurons of the FFN that makes the last switch, and decode.
+    """Keep some neurons of the switching layer's FFN, where the answer needs it, and decode.
 
     An o vector is a sum: each neuron adds its activation times its row of the output projection,
     and the projection's bias comes on top. The bias belongs to no neuron and is always kept. The

@@ -199,7 +199,7 @@ def neuron_panels(shares: pd.DataFrame) -> Figure:
     `shares` as made by `experiments.neurons.neuron_shares`; k = 0 has no place on a log axis.
     """
     if shares.empty:
-        return empty("no switch is made by an FFN, so there are no neurons to look at")
+        return empty("no switch needs an FFN's output, so there are no neurons to look at")
     relations = list(dict.fromkeys(shares["relation"]))
     figure, axes = panels(len(relations), sharex=True, sharey=True)
     for axis, relation in zip(axes, relations, strict=True):

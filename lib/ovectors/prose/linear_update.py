@@ -290,7 +290,7 @@ def shared_sentence(at_switch: pd.DataFrame) -> str:
         if rest["low"] > mean["high"]:
             own.append(name)
     said = (
-        "Where the FFN makes the switch, the task's mean vector in place of the item's own o "
+        "Where the answer needs the switching layer's FFN, the task's mean vector in place of the o "
         f"vector brings the answer to the top on {listed(parts)}."
     )
     if shared:
@@ -322,7 +322,7 @@ def summary(
             for row in needed.itertuples()
         ]
         lines.append(
-            f"- Of the {needed['neurons'].iloc[0]:,} neurons of the FFN that makes the switch, "
+            f"- Of the {needed['neurons'].iloc[0]:,} neurons of the switching layer's FFN, "
             f"these bring the answer to the top of half of the items: {listed(found)}."
         )
     return "\n".join(lines)
