@@ -290,8 +290,8 @@ def shared_sentence(at_switch: pd.DataFrame) -> str:
         if rest["low"] > mean["high"]:
             own.append(name)
     said = (
-        "Where the answer needs the switching layer's FFN, the task's mean vector in place of the o "
-        f"vector brings the answer to the top on {listed(parts)}."
+        "Where the answer needs the switching layer's FFN, the task's mean vector in place of the "
+        f"o vector brings the answer to the top on {listed(parts)}."
     )
     if shared:
         said += f" What all items share does so more often than the remainder on {listed(shared)}."
