@@ -50,7 +50,7 @@ CONTROL_BEATEN, RANDOM_BEATEN, OTHER_BEATEN, ITEM_BEATEN = (
 )
 CRITERIA = (CONTROL_BEATEN, RANDOM_BEATEN, OTHER_BEATEN, ITEM_BEATEN)
 """What content independence asks of a relation (`claims.RULES`), in short."""
-OBEYS, IN_PART, DOES_NOT = "yes", "control run only", "no"
+OBEYS, IN_PART, DOES_NOT = "yes", "in part", "no"
 TOO_FEW, NOT_ANSWERED, NOT_MEASURED = "too few items", "not answered", "no measurable item"
 GAIN_COLUMNS = ["relation", "criterion", "against", "mean", "low", "high", "n", "holds"]
 
@@ -160,8 +160,8 @@ def _against(table: pd.DataFrame) -> str:
 def verdicts(found: Beyond, gained: pd.DataFrame) -> dict[str, str]:
     """What each relation's row says in the end, for every relation that was asked about.
 
-    `OBEYS`: all four criteria hold; `IN_PART`: only the control run is beaten for certain;
-    `DOES_NOT`; `TOO_FEW` items to tell; `NOT_ANSWERED`; `NOT_MEASURED`.
+    `OBEYS`: all four criteria hold; `IN_PART`: the control run is beaten, another control is not;
+    `DOES_NOT`: the control run is not; `TOO_FEW` items to tell; `NOT_ANSWERED`; `NOT_MEASURED`.
     """
     said = {}
     for name, known in found.accuracies.items():

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ovectors.experiments.beyond import (
     CONTROL_BEATEN,
+    ITEM_BEATEN,
     NOT_ANSWERED,
     NOT_MEASURED,
     OBEYS,
@@ -18,15 +19,16 @@ from ovectors.experiments.beyond import (
     RANDOM_BEATEN,
 )
 from ovectors.experiments.survey import LEAST_ACCURACY
-from ovectors.figures.style import BLUE, GREY, ORANGE, PINK, apply_style, empty
+from ovectors.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, apply_style, empty
 from ovectors.prose.common import title
 
 MARKS = {  # the difference to each control: marker, colour, label
     CONTROL_BEATEN: ("o", BLUE, "own vector minus control run"),
     RANDOM_BEATEN: ("^", PINK, "minus random vector"),
     OTHER_BEATEN: ("s", ORANGE, "minus another relation's vector"),
+    ITEM_BEATEN: ("D", GREEN, "rise minus that of another item's answer"),
 }
-NUDGE = {CONTROL_BEATEN: -0.2, RANDOM_BEATEN: 0.05, OTHER_BEATEN: 0.25}
+NUDGE = {CONTROL_BEATEN: -0.3, RANDOM_BEATEN: -0.1, OTHER_BEATEN: 0.1, ITEM_BEATEN: 0.3}
 
 
 def relation_dots(overview: pd.DataFrame, gains: pd.DataFrame) -> Figure:
@@ -41,7 +43,7 @@ def relation_dots(overview: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     order = _order(overview, gains)
     places = {name: place for place, name in enumerate(order)}
     apply_style()
-    height = 1.3 + 0.3 * len(order)
+    height = 1.4 + 0.36 * len(order)
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(8.2, height), sharey=True, width_ratios=(1, 1.7), layout="constrained"
     )
@@ -106,4 +108,4 @@ def _accuracy(axis: plt.Axes, rows: pd.DataFrame) -> None:
 def _dot(axis: plt.Axes, row, place: float, marker: str, color: str) -> None:
     axis.plot([row.low, row.high], [place, place], color=color, linewidth=1.5)
     face = color if row.holds else "white"
-    axis.plot(row.mean, place, marker=marker, markersize=5, color=color, markerfacecolor=face)
+    axis.plot(row.mean, place, marker=marker, markersize=4.5, color=color, markerfacecolor=face)

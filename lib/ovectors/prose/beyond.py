@@ -133,7 +133,7 @@ def mechanism_sentences(overview: pd.DataFrame) -> str:
     said = [f"The rule of content independence holds on {len(obey)} of {len(tried)} relations"]
     said[0] += f": {listed(obey)}." if obey else "."
     if part:
-        said.append(f"Only the control run is beaten for certain on {listed(part)}.")
+        said.append(f"The control run is beaten, but not every other control, on {listed(part)}.")
     if fail:
         said.append(f"Not even the control run is beaten for certain on {listed(fail)}.")
     if few:
@@ -145,7 +145,7 @@ def verdict_lines(overview: pd.DataFrame) -> str:
     """One line a relation: what was found, in words."""
     said = {
         OBEYS: "obeys: all four criteria hold",
-        IN_PART: "the control run is beaten for certain, but not every other control",
+        IN_PART: "the control run is beaten, but not every other control",
         DOES_NOT: "the control run is not beaten for certain",
         TOO_FEW: f"fewer than {LEAST_ITEMS} items could be reported, too few to tell",
         NOT_ANSWERED: f"the model does not answer it (accuracy of at most {LEAST_ACCURACY:g})",
