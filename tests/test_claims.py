@@ -62,6 +62,17 @@ def test_the_verdict_follows_from_the_evidence(relations, verdict, why):
     assert [one.holds for one in claim.measured] == [one.holds for one in given]
 
 
+def test_what_the_paper_compared_counts_for_nothing_where_its_guard_fails():
+    def guarded(name, low):
+        guard = Evidence(relation=name, criterion="guard", found=found(low), bound=0.0, guard=True)
+        return [*evidence(name, *CONTROL_FAILS), guard]
+
+    held = [*guarded("a", 0.1), *guarded("b", 0.1)]
+    assert claims.judge(RULE, held, model="m").verdict == "partly"
+    failed = [*guarded("a", 0.1), *guarded("b", -0.1)]
+    assert claims.judge(RULE, failed, model="m").verdict == "not supported"
+
+
 def test_what_needs_five_relations_is_not_supported_by_four():
     names = ["a", "b", "c", "d", "e"]
     rule = RULES["beyond"]

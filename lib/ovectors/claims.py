@@ -49,7 +49,8 @@ class Evidence:
     """One criterion on one relation: it holds where the whole interval lies above `bound`.
 
     It never holds on fewer than LEAST_ITEMS items. `paper` marks the comparison that the paper
-    itself made; the others are controls that it did not make.
+    itself made; the others are controls that it did not make. `guard` marks a control without which
+    the paper's comparison means nothing, so that it counts for `partly` too.
     """
 
     relation: str
@@ -57,6 +58,7 @@ class Evidence:
     found: Interval
     bound: float
     paper: bool = False
+    guard: bool = False
 
     @property
     def holds(self) -> bool:
@@ -104,7 +106,8 @@ RULES = {
                 "place of the FFN outputs raises the answer's mean reciprocal rank in nonsense "
                 "patterns above the control run, above a random vector of equal norm and above "
                 "another relation's vector, and more than it raises another item's answer; partly, "
-                "where one relation does or only the control run is beaten on two."
+                "where one relation does, or on two the control run is beaten and the answer "
+                "rises more than another item's."
             ),
             needed=2,
         ),
@@ -153,8 +156,8 @@ RULES = {
             question="Does the mechanism reach past the paper's three tasks?",
             sentence=(
                 "Supported where the rule of content independence holds on at least five further "
-                "relations; partly, where it holds on one, or only the control run is beaten on "
-                "five."
+                "relations; partly, where it holds on one, or on five the control run is beaten "
+                "and the answer rises more than another item's."
             ),
             needed=5,
         ),
@@ -232,13 +235,14 @@ def judge(
 
     Not testable here: `untestable` names a reason, or no relation has LEAST_ITEMS items. Supported:
     on `rule.needed` relations every criterion holds. Partly: on at least one relation every
-    criterion holds, or the paper's own criterion does on `rule.needed` relations. Not supported
-    otherwise. `context` is further numbers that the card shows and the verdict does not use.
+    criterion holds, or on `rule.needed` relations the paper's own does, with the guards that give
+    it a meaning. Not supported otherwise. `context` is further numbers that the card shows and
+    the verdict does not use.
     """
     tested = {one.relation for one in evidence if one.found.n >= LEAST_ITEMS}
     counted = [one for one in evidence if one.relation in tested]
     passed = _where_all_hold(counted)
-    as_paper = _where_all_hold([one for one in counted if one.paper])
+    as_paper = _where_all_hold([one for one in counted if one.paper or one.guard])
     if untestable or not counted:
         most = max((one.found.n for one in evidence), default=0)
         verdict = "not testable here"

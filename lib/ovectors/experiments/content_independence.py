@@ -233,7 +233,12 @@ def evidence(
     found[MORE_THAN_OTHER] = paired(own - before, other_after - other_before, **options)
     return [
         Evidence(
-            relation=name, criterion=criterion, found=value, bound=0, paper=criterion == RAISES
+            relation=name,
+            criterion=criterion,
+            found=value,
+            bound=0,
+            paper=criterion == RAISES,
+            guard=criterion == MORE_THAN_OTHER,
         )
         for criterion, value in found.items()
     ]
