@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,8 @@ import pytest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from ovectors.models import LanguageModel
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -37,6 +41,38 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
     root = tmp_path_factory.mktemp("models")
     return {case: save_tiny(case, root / f"tiny-{case}") for case in CASES}
+
+
+@pytest.fixture(scope="session")
+def mini() -> LanguageModel:
+    """The embedded model in float64, so that no two ranks differ by rounding."""
+    from ovectors.models import load_model
+
+    return load_model("mini-2m", dtype="float64", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def untrained_folder(tmp_path_factory) -> Path:
+    """A miniature that has learned nothing: no item is answered correctly."""
+    from ovectors.training.train import train
+
+    return train("tiny", output=tmp_path_factory.mktemp("models") / "untrained", steps=1)
+
+
+@pytest.fixture(scope="session")
+def untrained(untrained_folder: Path) -> LanguageModel:
+    """The same, loaded."""
+    from ovectors.models import load_model
+
+    return load_model(untrained_folder, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    """Figures stay open until they are closed: no test leaves its own to the next."""
+    yield
+    if plot := sys.modules.get("matplotlib.pyplot"):
+        plot.close("all")
 
 
 @pytest.fixture

@@ -8,16 +8,9 @@ import nbformat
 import pytest
 
 from ovectors import notebooks, paths, results
-from ovectors.training.train import train
 
 CHAPTERS = notebooks.find_chapters()
 NAMES = [chapter.name for chapter in CHAPTERS]
-
-
-@pytest.fixture(scope="module")
-def random_model(tmp_path_factory):
-    """A miniature that has learned nothing: no item is answered correctly."""
-    return train("tiny", output=tmp_path_factory.mktemp("models") / "untrained", steps=1)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=NAMES)
@@ -47,8 +40,8 @@ def test_every_figure_has_a_name_a_caption_and_a_text_alternative(chapter):
 @pytest.mark.kernel
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=NAMES)
 @pytest.mark.parametrize("which", ["embedded", "untrained"])
-def test_papermill_runs_a_chapter_by_itself(chapter, which, tmp_path, random_model):
-    model = "mini-2m" if which == "embedded" else str(random_model)
+def test_papermill_runs_a_chapter_by_itself(chapter, which, tmp_path, untrained_folder):
+    model = "mini-2m" if which == "embedded" else str(untrained_folder)
     command = [sys.executable, "-m", "papermill", str(chapter.path), "out.ipynb"]
     command += ["-p", "model", model, *([] if chapter.across else ["-p", "n_items", "12"])]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)

@@ -11,24 +11,11 @@ from ovectors.errors import UserError
 from ovectors.experiments import content_independence as ci
 from ovectors.experiments import outcomes, sources
 from ovectors.experiments.sources import Task, find_sources, patterns
-from ovectors.models import load_model
 from ovectors.prompts import one_shot
 from ovectors.relations import load_relation
-from ovectors.training.train import train
 from tiny_models import tiny
 
 SOURCE, START = 5, 4
-
-
-@pytest.fixture(scope="module")
-def mini():
-    return load_model("mini-2m", dtype="float64", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory):
-    folder = train("tiny", output=tmp_path_factory.mktemp("models") / "untrained", steps=1)
-    return load_model(folder, device="cpu")
 
 
 @pytest.fixture(scope="module")

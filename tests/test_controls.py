@@ -8,16 +8,10 @@ from ovectors.experiments import content_independence as ci
 from ovectors.experiments import controls
 from ovectors.experiments.sources import Task, find_sources, material, patterns
 from ovectors.interventions import Replace, next_token_logits
-from ovectors.models import load_model
 from ovectors.prompts import one_shot
 from ovectors.relations import RELATIONS, Item, Relation, load_relation
 
 SOURCE, START = 5, 8
-
-
-@pytest.fixture(scope="module")
-def mini():
-    return load_model("mini-2m", dtype="float64", device="cpu")
 
 
 @pytest.fixture(scope="module")

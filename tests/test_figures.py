@@ -1,18 +1,11 @@
 """Figures show the numbers they are given, and nothing that a token could smuggle into the page."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from ovectors.figures import stages as figures
 from ovectors.figures.training import loss_curve
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def curves(relations=("world_capitals", "past_tense")):

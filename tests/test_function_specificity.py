@@ -19,7 +19,6 @@ from ovectors.experiments.groups import (
 )
 from ovectors.experiments.layer_maps import Layers
 from ovectors.figures import function_specificity as figures
-from ovectors.models import load_model
 from ovectors.prompts import one_shot
 from ovectors.prose import function_specificity as prose
 from ovectors.relations import load_relation
@@ -30,11 +29,6 @@ from ovectors.training.train import train
 
 VERBS = (("past_tense", 5, 7), ("verb_third_person", 6, 4), (VISITOR, 3, 9))
 NAMES = [name for name, _, _ in VERBS]
-
-
-@pytest.fixture(scope="module")
-def mini():
-    return load_model("mini-2m", dtype="float64", device="cpu")
 
 
 @pytest.fixture(scope="module")

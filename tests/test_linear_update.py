@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,12 +22,6 @@ from tiny_models import LAYERS, PARALLEL, tiny
 
 FAMILIES = ("gpt2", "gptj", "bloom", "gpt_neox", "llama")
 CAPITALS = "world_capitals"
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 class Table:

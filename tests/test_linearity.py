@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,12 +20,6 @@ from tiny_models import LAYERS, tiny
 
 FAMILIES = ("gpt2", "gptj", "bloom", "llama")
 CAPITALS, VERBS = "world_capitals", "past_tense"
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def halves(monkeypatch: pytest.MonkeyPatch, one) -> tuple[list[int], list[int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -25,12 +24,6 @@ MATRIX = {
     "qwen2": "model.layers.{}.mlp.down_proj",
     "qwen3": "model.layers.{}.mlp.down_proj",
 }
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def rows_and_bias(model, layer):

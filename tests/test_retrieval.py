@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,28 +12,10 @@ from hand_written import hand_written
 from ovectors.encoding import encode_relation
 from ovectors.experiments import conflict, removal, retrieval, rows, stages
 from ovectors.figures import retrieval as figures
-from ovectors.models import LanguageModel, load_model
+from ovectors.models import LanguageModel
 from ovectors.prose import retrieval as prose
-from ovectors.training.train import train
 
 ABSTRACTIVE, EXTRACTIVE = retrieval.ABSTRACTIVE, retrieval.EXTRACTIVE
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture(scope="module")
-def mini():
-    return load_model("mini-2m", dtype="float64", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory):
-    folder = train("tiny", output=tmp_path_factory.mktemp("models") / "untrained", steps=1)
-    return load_model(folder, device="cpu")
 
 
 def reciprocal_ranks(model, ids, tokens, edit):

@@ -3,7 +3,6 @@
 import random
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -15,30 +14,12 @@ from ovectors.encoding import encode_relation
 from ovectors.experiments import added, gains, zero_shot
 from ovectors.experiments.sources import Task, find_sources
 from ovectors.figures import zero_shot as figures
-from ovectors.models import LanguageModel, load_model
+from ovectors.models import LanguageModel
 from ovectors.prose import zero_shot as prose
 from ovectors.relations import load_relation
 from ovectors.splits import is_development
-from ovectors.training.train import train
 
 LAYER, SCALE = 5, 2.0
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture(scope="module")
-def mini():
-    return load_model("mini-2m", dtype="float64", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory):
-    folder = train("tiny", output=tmp_path_factory.mktemp("models") / "untrained", steps=1)
-    return load_model(folder, device="cpu")
 
 
 @pytest.fixture(scope="module")
