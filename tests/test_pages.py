@@ -284,3 +284,18 @@ def test_the_toc_of_the_project_lists_every_chapter(monkeypatch):
     chapters = notebooks.find_chapters(REPOSITORY / "chapters")
     folders = {True: runs.ALL, False: reference}
     assert listed == [f"runs/{folders[chapter.across]}/{chapter.name}" for chapter in chapters]
+
+
+def test_text_printed_beside_a_figure_follows_it_and_takes_no_part_of_its_caption():
+    data = nbformat.v4.new_output
+    text = data("display_data", data={"text/markdown": "It rises.", "text/plain": "It rises."})
+    image = data("display_data", data={"image/png": "aGk=", "text/plain": "<Figure>"})
+    figure = {"mystnb": {"figure": {"name": "fig-rise", "caption": "A rise."}}}
+    drawn = nbformat.v4.new_code_cell("draw()", metadata=figure, outputs=[text, image])
+    plain = nbformat.v4.new_code_cell("say()", outputs=[text])
+    notebook = nbformat.v4.new_notebook(cells=[drawn, plain])
+    pages.set_text_apart(notebook)
+    assert [cell.outputs for cell in notebook.cells] == [[image], [text], [text]]
+    assert notebook.cells[1].metadata["tags"] == ["remove-input"]
+    assert "mystnb" not in notebook.cells[1].metadata
+    nbformat.validate(notebook)

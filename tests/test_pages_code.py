@@ -21,7 +21,7 @@ def blocks(language):
 def ran(tmp_path_factory):
     """What every Python block of the page prints, run one after another beside the CSV file."""
     folder = tmp_path_factory.mktemp("reader")
-    (pairs,) = blocks("csv")
+    (pairs,) = blocks("text")
     (folder / "shouted.csv").write_text(pairs, encoding="utf-8")
     printed, names = [], {}
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):

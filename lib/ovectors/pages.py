@@ -126,6 +126,7 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
         notebook = nbformat.read(page.place.notebook, as_version=4)
         if not page.is_reference:
             make_distinct(notebook, page, reference.get(page.place.chapter))
+        set_text_apart(notebook)
         nbformat.write(notebook, target)
         shutil.copytree(page.place.results, target.with_suffix(""))
     (folder / FINDINGS).write_text(findings(pages), "utf-8")
@@ -167,6 +168,27 @@ def make_distinct(notebook: nbformat.NotebookNode, page: Page, reference: Page |
     note = f":::{{note}}\n{said}\n:::"
     lines = first.source.split("\n", 1)
     first.source = "\n\n".join([lines[0], note, *lines[1:]])
+
+
+def set_text_apart(notebook: nbformat.NotebookNode) -> None:
+    """Move the text that a figure's cell printed behind the figure, into a cell of its own.
+
+    A kernel sends the figure at the end of its cell, after the text; and on the page a figure's
+    caption and name would be given to every output of the cell, not to the image alone.
+    """
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        outputs = cell.get("outputs", [])
+        text = [one for one in outputs if not any("image/" in kind for kind in one.get("data", {}))]
+        if "figure" in cell.metadata.get("mystnb", {}) and text:
+            cell.outputs = [one for one in outputs if one not in text]
+            number = cell.execution_count
+            apart = nbformat.v4.new_code_cell(outputs=text, execution_count=number)
+            apart.metadata["tags"] = ["remove-input"]
+            apart["id"] = f"{cell['id']}-text"
+            cells.append(apart)
+    notebook.cells = cells
 
 
 def book_toc(toc: Mapping[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
