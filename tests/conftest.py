@@ -75,6 +75,14 @@ def close_figures() -> Iterator[None]:
         plot.close("all")
 
 
+@pytest.fixture(autouse=True)
+def forget_the_catalogue() -> Iterator[None]:
+    """It remembers where the project's models are, and some tests work in another project."""
+    yield
+    if module := sys.modules.get("ovectors.catalogue"):
+        module.catalogue.cache_clear()
+
+
 @pytest.fixture
 def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
     """A tiny GPT-2 on disk that a test may break."""
