@@ -298,4 +298,5 @@ def test_text_printed_beside_a_figure_follows_it_and_takes_no_part_of_its_captio
     assert [cell.outputs for cell in notebook.cells] == [[image], [text], [text]]
     assert notebook.cells[1].metadata["tags"] == ["remove-input"]
     assert "mystnb" not in notebook.cells[1].metadata
+    assert notebook.cells[1].source  # without any, the page would leave the cell out
     nbformat.validate(notebook)

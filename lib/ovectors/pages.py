@@ -23,6 +23,7 @@ from ovectors.results import load_json, read_manifest
 
 _RUN_ENTRY = re.compile(r"runs/([^/]+)/([^/]+)")
 FINDINGS = "findings.md"  # made by `assemble`; the front page includes it
+_APART = "# what the cell above printed"  # a cell without any source would not be shown at all
 # Written by hand, but no pages: what runs leave, and what editors leave.
 _NOT_COPIED = shutil.ignore_patterns("runs", "results", ".*", "__pycache__")
 
@@ -184,7 +185,7 @@ def set_text_apart(notebook: nbformat.NotebookNode) -> None:
         if "figure" in cell.metadata.get("mystnb", {}) and text:
             cell.outputs = [one for one in outputs if one not in text]
             number = cell.execution_count
-            apart = nbformat.v4.new_code_cell(outputs=text, execution_count=number)
+            apart = nbformat.v4.new_code_cell(_APART, outputs=text, execution_count=number)
             apart.metadata["tags"] = ["remove-input"]
             apart["id"] = f"{cell['id']}-text"
             cells.append(apart)
