@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovectors.interventions import Ablate, Add, Intervention, Replace, next_token_logits
+from ovectors.interventions import Ablate, Add, Intervention, Replace
 from ovectors.models import LanguageModel
 from ovectors.one_token import one_token
 from ovectors.replay import NotReplayable
@@ -62,12 +62,21 @@ def slow_sweep(model: LanguageModel, prompts: Sequence, points: Sequence, **how)
         return sweep(model, prompts, points, wanted=WANTED, **how)
 
 
-def assert_equal(found: Outcome, truth: Outcome, *, tolerance: float = 1e-10) -> None:
-    """Equal in everything; the tolerance is one of logits of size 1 to 10 in float64."""
+# These compute attention scores in float32 in any model: rounding is that of float32 there.
+FLOAT32_SCORES = ("gpt2-unscaled", "gptj", "bloom")
+
+
+def assert_equal(found: Outcome, truth: Outcome, *, case: str = "", size: float = 10.0) -> None:
+    """Equal logits, up to a thousand roundings of their size, and equal ranks and top tokens.
+
+    Where scores are in float32, two tokens may be nearer to each other than its rounding.
+    """
+    rough = case in FLOAT32_SCORES
+    tolerance = 1e-300 + 1000 * size * np.finfo(np.float32 if rough else np.float64).eps
     for name in truth.ranks:
         assert np.abs(found.logits[name] - truth.logits[name]).max() < tolerance
-        assert (found.ranks[name] == truth.ranks[name]).all()
-    assert (found.top == truth.top).all()
+        assert rough or (found.ranks[name] == truth.ranks[name]).all()
+    assert rough or (found.top == truth.top).all()
     assert found.layers == truth.layers
 
 
@@ -79,7 +88,7 @@ def test_every_family_gives_the_numbers_of_whole_passes(case, prompts):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # that a family is taken the slow way would be one
         found = sweep(model, prompts, POINTS, wanted=WANTED, layers=None)
-    assert_equal(found, truth)
+    assert_equal(found, truth, case=case)
     changed = (found.logits["answer"] != found.logits["answer"][:1]).any(axis=(1, 2))
     assert changed.sum() == len(POINTS) - 1  # each point but the control run did something
 
@@ -130,7 +139,7 @@ def random_sweeps(draw: st.DrawFn) -> tuple[list[list[int]], list[list[Intervent
 
 
 @pytest.mark.parametrize("case", ["gpt2", "gptj", "bloom", "qwen3"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(random=random_sweeps())
 def test_random_sweeps_agree(case, random):
     prompts, points, budget = random
@@ -139,7 +148,7 @@ def test_random_sweeps_agree(case, random):
     with slow():
         truth = sweep(model, prompts, points, wanted=wanted, layers=[2, 0])
     found = sweep(model, prompts, points, wanted=wanted, layers=[2, 0], budget_bytes=budget)
-    assert_equal(found, truth, tolerance=1e-9)
+    assert_equal(found, truth, case=case, size=100)  # a vector times 8 makes large logits
 
 
 def test_nothing_survives_a_call():
@@ -150,8 +159,8 @@ def test_nothing_survives_a_call():
     with pytest.raises(ValueError, match="token ids run"):
         sweep(model, PROMPTS, POINTS, wanted={"none": torch.tensor([VOCABULARY] * N)})
     again = sweep(model, PROMPTS, ALL, wanted=WANTED)
-    assert_equal(again, other, tolerance=1e-30)
-    assert_equal(sweep(model, SHARING, LAST, wanted=WANTED, layers=None), first, tolerance=1e-30)
+    assert_equal(again, other, size=0.0)
+    assert_equal(sweep(model, SHARING, LAST, wanted=WANTED, layers=None), first, size=0.0)
     assert not any(
         module._forward_hooks or module._forward_pre_hooks for module in model.model.modules()
     )
@@ -168,7 +177,6 @@ def test_a_way_that_is_left_halfway_leaves_no_hook(way):
     next(pieces)
     pieces.close()
     assert not any(module._forward_hooks for module in model.model.modules())
-    assert next_token_logits(model, PROMPTS).isfinite().all()
 
 
 def test_an_input_of_an_unknown_name_takes_whole_passes_and_says_so():

@@ -132,7 +132,7 @@ def checked_layers(model: LanguageModel, one: Intervention, prompts: int) -> tup
             )
         if vector.ndim == 2 and len(vector) < prompts:
             raise UserError(f"{len(vector)} vectors were given for {prompts} prompts")
-    return model.layer_numbers(one.layers)
+    return tuple(dict.fromkeys(model.layer_numbers(one.layers)))  # each once
 
 
 def _hook(one: Intervention, lengths: Tensor, rows: Tensor) -> Callable:
