@@ -86,10 +86,10 @@ GPU = tuple(
     for shape in ("gptj-6b", "llama-8b")
 )
 QUICK = tuple(
-    Plan(shape=shape, many=4, few=4, fewest=2, goals=shape == "tiny-gpt2")
+    Plan(shape=shape, many=3, few=2, fewest=2, agreeing=2, goals=shape == "tiny-gpt2")
     for shape in ("tiny-gpt2", "tiny-gptj", "tiny-llama")
 )
-QUICK_GPU = (Plan(shape="tiny-llama-bf16", many=4, few=4, fewest=2, goals=True),)
+QUICK_GPU = (Plan(shape="tiny-llama-bf16", many=3, few=2, fewest=2, agreeing=2, goals=True),)
 
 
 def counted(

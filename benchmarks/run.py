@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import platform
 from collections.abc import Callable, Sequence
@@ -102,8 +103,11 @@ def agreed(
     encoded = encode_relation(model, shapes.RELATION, shapes.FORM, n_items=one.agreeing)
     exact = truth.stages(encoded.token_ids)
     allowed, asked = agreement.tolerance(model, exact), question(model, encoded, "last")
-    mine = ours.stages(model, shapes.RELATION, n_items=one.agreeing)
-    for name, answer in ((contestants.OURS, mine), ("by hand", by_hand.stages(model, encoded))):
+    answers = {
+        contestants.OURS: ours.stages(model, shapes.RELATION, n_items=one.agreeing),
+        contestants.BY_HAND: by_hand.stages(contestants.copied(model), encoded),
+    }
+    for name, answer in answers.items():
         told = agreement.check(name, answer, exact, asked, allowed=allowed)
         note(plan.STAGES, name, allowed, told)
     logits = plain.forward(model, encoded.token_ids, rows=rows)
@@ -250,9 +254,8 @@ def machine(device: str) -> dict:
 
 
 def _versions() -> dict[str, str]:
-    installed = {one.name.lower().replace("_", "-"): one.version for one in _distributions()}
-    return {name: installed[name] for name in _PACKAGES if name in installed}
-
-
-def _distributions() -> list[metadata.Distribution]:
-    return [one for one in metadata.distributions() if one.name]
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

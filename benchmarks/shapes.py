@@ -67,7 +67,7 @@ def _gptj(**sizes: int) -> Callable[[int], PretrainedConfig]:
 GPT2_TOKENS, GPTJ_TOKENS, LLAMA_TOKENS = 50_257, 50_400, 128_256
 LLAMA_8B = {"hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32}
 LLAMA_8B |= {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": LLAMA_TOKENS}
-TINY = {"n_layer": 4, "n_embd": 48, "n_head": 4, "initializer_range": 0.2}
+TINY = {"n_layer": 3, "n_embd": 48, "n_head": 4, "initializer_range": 0.2}
 TINY_LLAMA = {"hidden_size": 48, "intermediate_size": 80, "initializer_range": 0.2}
 TINY_LLAMA |= {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
 

@@ -2,10 +2,13 @@
 
 A contestant is opened on a model and then asked. Each has the same batch size, counts ranks in the
 same way (`questions.Tally`), and gets the prompts' tokens ready made: none pays for tokenizing.
+Others than this library get a copy of the model: what they leave in its modules (hooks that gather
+hidden states, gates, wrappers) would slow down whoever runs it after them.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,5 +43,11 @@ def missing(name: str) -> str | None:
 @contextmanager
 def opened(name: str, model: LanguageModel, *, rows: int) -> Iterator[Ask]:
     """A contestant on this model, with batches of at most `rows`; nothing of it stays behind."""
-    with _OPEN[name](model, rows=rows) as ask:
+    own = model if name in (OURS, SLOW) else copied(model)
+    with _OPEN[name](own, rows=rows) as ask:
         yield ask
+
+
+def copied(model: LanguageModel) -> LanguageModel:
+    """The same model in memory of its own."""
+    return LanguageModel.of(copy.deepcopy(model.model), model.tokenizer, name=model.name)

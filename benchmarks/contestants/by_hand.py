@@ -61,7 +61,10 @@ def sweep(model: LanguageModel, *, rows: int) -> Iterator[Callable[[Question], A
 
 @torch.no_grad()
 def stages(model: LanguageModel, encoded: EncodedPrompts) -> Answer:
-    """Every layer of every prompt decoded, one prompt at a time: a run is a decoded layer."""
+    """Every layer of every prompt decoded, one prompt at a time: a run is a decoded layer.
+
+    Give it a copy of the model: asking transformers for hidden states leaves hooks in its blocks.
+    """
     shape = (model.n_layers, len(encoded))
     ranks = {name: np.empty(shape) for name in ("answer", "argument")}
     top = np.empty(shape, dtype=np.int64)

@@ -2,8 +2,8 @@
 
 Reviewed for fairness:
 
-- `TransformersModel` wraps the very model that the others run, so weights and attention are the
-  same. It pads on the left and makes the position numbers for it, so the last token is `[:, -1]`.
+- `TransformersModel` wraps the model in memory, so weights and attention are the same. It pads on
+  the left and makes the position numbers for it, so the last token is `[:, -1]`.
 - Its documentation shows two ways to sweep: a trace over a batch for each start layer, or one
   trace with an invoke for each, all in one forward pass ("consolidate traces"). On a CPU the second
   copies the batch around; which one is quicker depends on the model. Both are tried on a prompt or

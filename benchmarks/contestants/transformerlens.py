@@ -2,10 +2,10 @@
 
 Reviewed for fairness:
 
-- The bridge is booted around a copy of the model in memory (`hf_model=`), so that the weights are
-  the same ones. It keeps raw weights unless compatibility mode is asked for: nothing is folded or
-  centred. It switches attention to the eager form so that patterns can be hooked; that is its
-  documented default, and it is left alone.
+- The bridge is booted around the model in memory (`hf_model=`), so that the weights are the same.
+  It keeps raw weights unless compatibility mode is asked for: nothing is folded or centred. It
+  switches attention to the eager form so that patterns can be hooked; that is its documented
+  default, and it is left alone.
 - A run is one `run_with_hooks` over a batch, with a hook at `blocks.N.mlp.hook_out` from the start
   layer to the last, which is how its documentation intervenes. Hooks change the tensor in place
   and return it, as there.
@@ -16,7 +16,6 @@ Reviewed for fairness:
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,12 +33,11 @@ def sweep(model: LanguageModel, *, rows: int) -> Iterator[Callable[[Question], A
     """One hooked pass a batch and start layer."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    network = copy.deepcopy(model.model)  # the bridge swaps modules of the model that it is given
     with tempfile.TemporaryDirectory() as folder:  # booting reads the tokenizer again from its own
         model.tokenizer.save_pretrained(folder)
         bridge = TransformerBridge.boot_transformers(
             model.name,
-            hf_model=network,
+            hf_model=model.model,
             tokenizer=AutoTokenizer.from_pretrained(folder),
             device=model.device,
             dtype=model.dtype,
