@@ -18,11 +18,13 @@ from ovectors.claims import Claim
 from ovectors.errors import UserError
 from ovectors.labels import rename_labels
 from ovectors.notebooks import Chapter, find_chapters
+from ovectors.prose.costs import costs
 from ovectors.prose.front import claims_table
 from ovectors.results import load_json, read_manifest
 
 _RUN_ENTRY = re.compile(r"runs/([^/]+)/([^/]+)")
 FINDINGS = "findings.md"  # made by `assemble`; the front page includes it
+COSTS = "costs.md"  # made by `assemble` from the benchmark; "What it costs" includes it
 _APART = "# what the cell above printed"  # a cell without any source would not be shown at all
 # Written by hand, but no pages: what runs leave, and what editors leave.
 _NOT_COPIED = shutil.ignore_patterns("runs", "results", ".*", "__pycache__")
@@ -131,6 +133,7 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
         nbformat.write(notebook, target)
         shutil.copytree(page.place.results, target.with_suffix(""))
     (folder / FINDINGS).write_text(findings(pages), "utf-8")
+    (folder / COSTS).write_text(costs(), "utf-8")
     _write_yaml(folder / "_toc.yml", book_toc(toc, pages))
     _write_yaml(folder / "_config.yml", book_config())
 
