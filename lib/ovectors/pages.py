@@ -20,10 +20,12 @@ from ovectors.labels import rename_labels
 from ovectors.notebooks import Chapter, find_chapters
 from ovectors.prose.costs import costs
 from ovectors.prose.front import claims_table
+from ovectors.prose.noise import noise
 from ovectors.results import load_json, read_manifest
 
 _RUN_ENTRY = re.compile(r"runs/([^/]+)/([^/]+)")
 FINDINGS = "findings.md"  # made by `assemble`; the front page includes it
+NOISE = "noise.md"  # made by `assemble`; the page on rounding includes it
 COSTS = "costs.md"  # made by `assemble` from the benchmark; "What it costs" includes it
 _APART = "# what the cell above printed"  # a cell without any source would not be shown at all
 # Written by hand, but no pages: what runs leave, and what editors leave.
@@ -134,6 +136,7 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
         shutil.copytree(page.place.results, target.with_suffix(""))
     (folder / FINDINGS).write_text(findings(pages), "utf-8")
     (folder / COSTS).write_text(costs(), "utf-8")
+    (folder / NOISE).write_text(noise(), "utf-8")
     _write_yaml(folder / "_toc.yml", book_toc(toc, pages))
     _write_yaml(folder / "_config.yml", book_config())
 
