@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ovectors import keys, paths, results, store
-from ovectors.experiments import stages
+from ovectors.experiments.stages import measure
 from ovectors.interventions import next_token_logits
 from ovectors.models import LanguageModel
 from ovectors.store import Store
@@ -125,15 +125,16 @@ def test_a_changed_source_is_another_table_and_an_unrelated_one_is_not(
     kept = opened(folder, tables)
 
     def parts() -> dict:
-        return kept.key_parts(stages.stages, {"relation": "past_tense"})
+        return kept.key_parts(measure.stages, {"relation": "past_tense"})
 
     before = parts()
     assert keys.changed_parts(before, parts()) == []
-    for unrelated in ("cli.py", "figures/stages.py", "prose/stages.py", "pages.py"):
-        (package / unrelated).write_text("# another text\n")
+    unrelated = ("cli.py", "figures/stages.py", "prose/stages.py", "experiments/stages/judge.py")
+    for one in unrelated:
+        (package / one).write_text("# another text\n")
     assert keys.changed_parts(before, parts()) == []
     for name, part in {
-        "experiments/stages.py": "library",
+        "experiments/stages/measure.py": "library",
         "lens.py": "library",  # which the experiment only imports
         "data/past_tense.csv": "data",
         "data/more/relations.toml": "data",
