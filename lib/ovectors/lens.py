@@ -65,12 +65,12 @@ class Decoded:
     Attributes:
         ranks: for each wanted token by its name, its rank (1 = top, ties get the middle rank).
         logits: its logit, in float32 (float64 for states in float64).
-        top: the id of the token on top.
+        top: the ids of the tokens on top, best first.
     """
 
     ranks: Mapping[str, Float[Tensor, " ..."]]
     logits: Mapping[str, Float[Tensor, " ..."]]
-    top: Int[Tensor, " ..."]
+    top: Int[Tensor, "... k"]
 
 
 def decode(
@@ -78,15 +78,18 @@ def decode(
     states: Float[Tensor, "... d_model"],
     wanted: Mapping[str, Int[Tensor, " ..."]],
     *,
+    k: int = 1,
     budget_bytes: int = BUDGET_BYTES,
 ) -> Decoded:
-    """Ranks and logits of all `wanted` tokens and the top token, with the head applied once.
+    """Ranks and logits of all `wanted` tokens and the `k` on top, with the head applied once.
 
     Each of `wanted` is broadcast against the states' leading axes: `[prompt]` ids go with
     `[layer, prompt, d_model]` states. Ranks are counted on float32 logits, nothing is sorted:
     1 + (how many are larger) + half of (how many others are equal), so that ties, which are common
     in half precision, get their middle rank. UserError where a logit is not a number.
     """
+    if not 1 <= k <= lens.vocab_size:
+        raise ValueError(f"k is between 1 and the vocabulary's {lens.vocab_size}, not {k}")
     shape = states.shape[:-1]
     ids = {name: _spread(lens, tokens, shape) for name, tokens in wanted.items()}
     kept = torch.float64 if states.dtype is torch.float64 else torch.float32
@@ -94,7 +97,7 @@ def decode(
     logits: dict[str, list[Tensor]] = {name: [] for name in wanted}
     top: list[Tensor] = []
     for start, row in _chunked(lens, states, budget_bytes):
-        top.append(row.argmax(dim=1).cpu())
+        top.append(row.topk(k, dim=1).indices.cpu())
         for name, tokens in ids.items():
             own = row.gather(1, tokens[start : start + len(row), None].to(row.device))
             ranks[name].append(_counted(row, own))
@@ -102,7 +105,7 @@ def decode(
     return Decoded(
         ranks={name: _joined(found, shape, torch.float32) for name, found in ranks.items()},
         logits={name: _joined(found, shape, kept) for name, found in logits.items()},
-        top=_joined(top, shape, torch.long),
+        top=_joined(top, (*shape, k), torch.long),
     )
 
 
@@ -152,12 +155,7 @@ def top_tokens(
     budget_bytes: int = BUDGET_BYTES,
 ) -> Int[Tensor, "... k"]:
     """The ids of the `k` tokens on top of the early decoding of each state, best first."""
-    if not 1 <= k <= lens.vocab_size:
-        raise ValueError(f"k is between 1 and the vocabulary's {lens.vocab_size}, not {k}")
-    best = [
-        logits.topk(k, dim=1).indices.cpu() for _, logits in _chunked(lens, states, budget_bytes)
-    ]
-    return _joined(best, (*states.shape[:-1], k), torch.long)
+    return decode(lens, states, {}, k=k, budget_bytes=budget_bytes).top
 
 
 def _chunked(

@@ -136,7 +136,7 @@ class _Found:
         points = np.array(piece.points)
         for at in (number for number, one in enumerate(self.layers) if one == piece.layer):
             where = (points[:, None], at, piece.rows.numpy()[None])
-            self.top[where] = decoded.top.numpy()
+            self.top[where] = decoded.top[..., 0].numpy()
             self.seen[points, at] = True
             for name in self.wanted:
                 self.ranks[name][where] = decoded.ranks[name].numpy()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from ovectors import lens, stream
 from ovectors.encoding import EncodedPrompts, encode_relation
@@ -34,12 +37,10 @@ def stages(
     relation = load_relation(relation, seed=seed) if isinstance(relation, str) else relation
     encoded = encode_relation(model, relation, form, n_items=n_items, seed=seed)
     recorded = stream.record(model, encoded, parts=("after",), progress=progress)
-    logit_lens = lens.LogitLens(model)
-    states = recorded["after"]
-    rank_argument = lens.ranks(logit_lens, states, encoded.argument_ids).numpy()
-    rank_answer = lens.ranks(logit_lens, states, encoded.answer_ids).numpy()
-    top = lens.top_tokens(logit_lens, states, k=TOP_TOKENS).numpy()
-    return _table(model, relation, form, encoded, rank_argument, rank_answer, top)
+    wanted = {"argument": encoded.argument_ids, "answer": encoded.answer_ids}
+    decoded = lens.decode(lens.LogitLens(model), recorded["after"], wanted, k=TOP_TOKENS)
+    ranks = {name: found.numpy() for name, found in decoded.ranks.items()}
+    return _table(model, relation, form, encoded, ranks, decoded.top.numpy())
 
 
 def _table(
@@ -47,11 +48,10 @@ def _table(
     relation: Relation,
     form: str,
     encoded: EncodedPrompts,
-    rank_argument: np.ndarray,
-    rank_answer: np.ndarray,
-    top: np.ndarray,
+    ranks: Mapping[str, Float[np.ndarray, "layer prompt"]],
+    top: Int[np.ndarray, "layer prompt k"],
 ) -> pd.DataFrame:
-    n_layers, n_prompts = rank_answer.shape
+    n_layers, n_prompts = ranks["answer"].shape
     rows = {
         "item": np.arange(n_prompts),
         "argument": [prompt.argument for prompt in encoded.prompts],
@@ -64,8 +64,8 @@ def _table(
     items = pd.DataFrame({"model": model.name, "relation": relation.name, "form": form, **rows})
     table = items.loc[np.repeat(np.arange(n_prompts), n_layers)].reset_index(drop=True)
     table["layer"] = np.tile(np.arange(n_layers), n_prompts)
-    table["rank_argument"] = rank_argument.T.ravel()
-    table["rank_answer"] = rank_answer.T.ravel()
+    for name in ("argument", "answer"):
+        table[f"rank_{name}"] = ranks[name].T.ravel()
     words = token_words(model, top.transpose(1, 0, 2).reshape(-1, top.shape[-1]))
     table["top_token"] = words[:, 0]
     table["top_tokens"] = words.tolist()
