@@ -51,12 +51,12 @@ class Table:
         return self.rows[states[:, 0].long()]
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 2**20])
-def test_everything_is_read_off_the_same_logits(chunk_bytes) -> None:
+@pytest.mark.parametrize("budget_bytes", [1, 2**20])
+def test_everything_is_read_off_the_same_logits(budget_bytes) -> None:
     lens = Table([[3.0, 1.0, 2.0, 2.0], [0.0, 5.0, 5.0, 1.0]])
     states = torch.tensor([[0.0], [1.0], [0.0]])
     ids = torch.tensor([1, 3, 2]), torch.tensor([0, 2, 3])
-    found = read_out(lens, states, *ids, chunk_bytes=chunk_bytes)
+    found = read_out(lens, states, *ids, budget_bytes=budget_bytes)
     assert found.rank_argument.tolist() == [4, 3, 2.5]
     assert found.rank_answer.tolist() == [1, 1.5, 2.5]
     assert found.lead.tolist() == [2, 4, 0]

@@ -84,12 +84,9 @@ def contest(
     relation = load_relation(relation, seed=seed) if isinstance(relation, str) else relation
     encoded = encode_relation(model, relation, COUNTERFACTUAL, n_items=n_items, seed=seed)
     states = stream.record(model, encoded, parts=("after",), progress=progress)["after"]
-    logit_lens = lens.LogitLens(model)
-    ranks = {
-        name: lens.ranks(logit_lens, states, ids).numpy()
-        for name, ids in wanted_ids(model, encoded).items()
-    }
-    top = lens.top_tokens(logit_lens, states, k=1).numpy()[..., 0]
+    decoded = lens.decode(lens.LogitLens(model), states, wanted_ids(model, encoded))
+    ranks = {name: found.numpy() for name, found in decoded.ranks.items()}
+    top = decoded.top[..., 0].numpy()
     rows = [{"layer": layer} for layer in range(model.n_layers)]
     items = item_rows(model, relation, encoded, COUNTERFACTUAL)
     return crossed_table(model, encoded, items, rows, ranks, top)
