@@ -14,11 +14,9 @@ from hypothesis import strategies as st
 
 from ovectors.interventions import Ablate, Add, Intervention, Replace
 from ovectors.models import LanguageModel
-from ovectors.one_token import one_token
-from ovectors.replay import NotReplayable
-from ovectors.resume import resumed
-from ovectors.shared_past import shared_start
-from ovectors.sweeps import SLOW, Outcome, sweep
+from ovectors.sweeps import SLOW, Outcome, one_token, resume, sweep
+from ovectors.sweeps.past import shared_start
+from ovectors.sweeps.replay import NotReplayable
 from tiny_models import CASES, LAYERS, PROMPTS, VOCABULARY, WIDTH, tiny
 
 N = len(PROMPTS)
@@ -166,11 +164,11 @@ def test_nothing_survives_a_call():
     )
 
 
-@pytest.mark.parametrize("way", [one_token, resumed])
+@pytest.mark.parametrize("way", [one_token, resume])
 def test_a_way_that_is_left_halfway_leaves_no_hook(way):
     model = tiny("gpt2")
     points = dict(enumerate(LAST if way is one_token else ALL))
-    pieces = way(
+    pieces = way.pieces(
         model, PROMPTS, points, layers=[2], budget_bytes=2**20, progress=False, title="left"
     )
     next(pieces)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ovectors.forward import Batch, batches, bytes_per_prompt, progress_bar, run_base
 from ovectors.interventions import after_change, intervene
-from ovectors.points import CLEAN, Piece, Point, first_layer, only_ffns, stream_after
-from ovectors.replay import Blocks, watching
 from ovectors.stream import at, recording
+from ovectors.sweeps.points import CLEAN, Piece, Point, first_layer, only_ffns, stream_after
+from ovectors.sweeps.replay import Blocks, watching
 
 if TYPE_CHECKING:
     from ovectors.forward import Encoded
@@ -30,7 +30,7 @@ ENTRY = (
 Recorded = dict[tuple[str, int], Float[Tensor, "row token d_model"]]
 
 
-def resumed(
+def pieces(
     model: LanguageModel,
     encoded: Encoded | Sequence[Sequence[int]],
     points: Mapping[int, Point],

@@ -25,10 +25,10 @@ from ovectors.forward import (
     run_base,
     token_rows,
 )
-from ovectors.points import CLEAN, Piece, Point, first_layer, only_ffns, stream_after
-from ovectors.replay import Blocks, watching
-from ovectors.shared_past import Past, shared_start
 from ovectors.stream import at, recording, vector_of
+from ovectors.sweeps.past import Past, shared_start
+from ovectors.sweeps.points import CLEAN, Piece, Point, first_layer, only_ffns, stream_after
+from ovectors.sweeps.replay import Blocks, watching
 
 if TYPE_CHECKING:
     from ovectors.forward import Encoded
@@ -39,7 +39,7 @@ ENTRY = ("before", "attention", "ffn")
 Entries = dict[tuple[str, int], Float[Tensor, "row d_model"]]
 
 
-def one_token(
+def pieces(
     model: LanguageModel,
     encoded: Encoded | Sequence[Sequence[int]],
     points: Mapping[int, Point],

@@ -9,15 +9,15 @@ import torch
 
 from ovectors.forward import progress_bar
 from ovectors.interventions import during
-from ovectors.points import Piece, Point
 from ovectors.stream import record
+from ovectors.sweeps.points import Piece, Point
 
 if TYPE_CHECKING:
     from ovectors.forward import Encoded
     from ovectors.models import LanguageModel
 
 
-def whole_passes(
+def pieces(
     model: LanguageModel,
     encoded: Encoded | Sequence[Sequence[int]],
     points: Mapping[int, Point],

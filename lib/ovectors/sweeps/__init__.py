@@ -20,11 +20,9 @@ from torch import Tensor
 from ovectors import lens
 from ovectors.forward import BUDGET_BYTES, Encoded, token_rows
 from ovectors.interventions import checked_layers
-from ovectors.one_token import one_token
-from ovectors.points import CLEAN, Piece, Point, only_last
-from ovectors.replay import NotReplayable
-from ovectors.resume import resumed
-from ovectors.whole_passes import whole_passes
+from ovectors.sweeps import one_token, resume, whole_passes
+from ovectors.sweeps.points import CLEAN, Piece, Point, only_last
+from ovectors.sweeps.replay import NotReplayable
 
 if TYPE_CHECKING:
     from ovectors.models import LanguageModel
@@ -94,19 +92,19 @@ def _pieces(
 ) -> Iterator[Piece]:
     """The states of all points, each by the cheapest way that gives them."""
     if os.environ.get(SLOW, "") not in ("", "0"):
-        yield from whole_passes(model, encoded, dict(enumerate(points)), **how)
+        yield from whole_passes.pieces(model, encoded, dict(enumerate(points)), **how)
         return
     changing = {number: point for number, point in enumerate(points) if point}
     last = {number: point for number, point in changing.items() if only_last(point)}
     other = {number: point for number, point in changing.items() if number not in last}
     try:
         if last or not other:
-            yield from one_token(model, encoded, last, **how)
+            yield from one_token.pieces(model, encoded, last, **how)
         if other:
-            yield from resumed(model, encoded, other, **how)
+            yield from resume.pieces(model, encoded, other, **how)
     except NotReplayable as reason:
         warnings.warn(f"sweeps take whole passes: {reason}", stacklevel=4)
-        yield from whole_passes(model, encoded, dict(enumerate(points)), **how)
+        yield from whole_passes.pieces(model, encoded, dict(enumerate(points)), **how)
 
 
 class _Found:
