@@ -32,7 +32,8 @@ def forward(
     for batch in padded(token_ids, rows=rows, device=model.device):
         mask = batch.mask.long()
         states = network.base_model(batch.ids, attention_mask=mask, use_cache=False)[0]
-        found.append(head(states[torch.arange(len(batch.rows)), batch.last]))
+        places = torch.arange(len(batch.rows), device=batch.last.device)
+        found.append(head(states[places, batch.last]))
         order.append(batch.rows)
     return torch.cat(found)[torch.cat(order).argsort().to(model.device)]
 
