@@ -48,8 +48,8 @@ def _where(run: dict) -> str:
     )
     return (
         f"Measured on {run['date']} in {run['minutes']:g} minutes on {kind}; {made}; commit "
-        f"{state}. Each ratio is the median of {run['repeats']} paired timings (their range), the two "
-        "ways in turn and in both orders."
+        f"{state}. Each ratio is the median of {run['repeats']} paired timings (their range), the "
+        "two ways in turn and in both orders."
     )
 
 
