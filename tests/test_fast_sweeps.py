@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ovectors.interventions import Ablate, Add, Intervention, Replace
 from ovectors.models import LanguageModel
 from ovectors.sweeps import SLOW, Outcome, one_token, resume, sweep
-from ovectors.sweeps.past import shared_start
+from ovectors.sweeps.past import alike
 from ovectors.sweeps.replay import NotReplayable
 from tiny_models import CASES, LAYERS, PROMPTS, VOCABULARY, WIDTH, tiny
 
@@ -190,9 +190,8 @@ def test_an_input_of_an_unknown_name_takes_whole_passes_and_says_so():
         with pytest.warns(UserWarning, match="whole passes: the layers of .* are given slopes"):
             assert_equal(sweep(model, PROMPTS, POINTS, wanted=WANTED), truth)
         with pytest.raises(NotReplayable):
-            list(
-                one_token(model, PROMPTS, {}, layers=[2], budget_bytes=1, progress=False, title="")
-            )
+            how = {"layers": [2], "budget_bytes": 1, "progress": False, "title": ""}
+            list(one_token.pieces(model, PROMPTS, {}, **how))
     finally:
         handle.remove()
 
@@ -242,8 +241,17 @@ def test_a_sweep_over_start_layers_costs_a_token_a_layer():
     assert sum(seen) == own * (LAYERS + above)
 
 
-def test_the_shared_start_leaves_each_prompt_a_token():
-    assert shared_start([(1, 2, 3), (1, 2, 4, 5)]) == 2
-    assert shared_start([(1, 2), (1, 2, 3)]) == 1
-    assert shared_start([(1, 2, 3)]) == 2
-    assert shared_start([(1,), (2, 3)]) == 0
+def test_prompts_are_grouped_by_what_they_start_with():
+    assert alike([(1, 2, 3), (1, 2, 4, 5)]) == [([0, 1], 2)]
+    assert alike([(1, 2, 3)]) == [([0], 2)]
+    assert alike([(1,), (2, 3)]) == [([0, 1], 0)]
+    # one with another demonstration does not keep the others from sharing theirs
+    other = [(1, 2, 3, 4, n) for n in range(5)] + [(1, 9, 9, 4, 6)]
+    assert alike(other) == [([0, 1, 2, 3, 4], 4), ([5], 4)]
+
+
+def test_a_prompt_with_another_start_is_answered_too():
+    prompts = [*SHARING[:3], (*START[:2], 5, 6, *PROMPTS[3])]
+    model = tiny("llama", dtype=torch.float64)
+    truth = slow_sweep(model, prompts, LAST, layers=None)
+    assert_equal(sweep(model, prompts, LAST, wanted=WANTED, layers=None), truth)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,7 +26,7 @@ from ovectors.forward import (
     token_rows,
 )
 from ovectors.stream import at, recording, vector_of
-from ovectors.sweeps.past import Past, shared_start
+from ovectors.sweeps.past import Past, alike
 from ovectors.sweeps.points import CLEAN, Piece, Point, first_layer, only_ffns, stream_after
 from ovectors.sweeps.replay import Blocks, watching
 
@@ -54,24 +54,38 @@ def pieces(
     Half of the budget goes to the clean pass with its keys and values, half to the points' tokens.
     Raises `replay.NotReplayable` where a block's inputs are not known.
     """
-    tokens = token_rows(model, encoded)
-    shared = shared_start(tokens)
-    start = Past.of(model, tokens[0][:shared])
-
-    def bytes_each(length: int) -> int:
-        keys_and_values = 2 * model.n_layers * model.d_model * model.dtype.itemsize
-        return bytes_per_prompt(model, shared + length) + length * keys_and_values
-
-    half = budget_bytes // 2
-    own = [ids[shared:] for ids in tokens]
-    groups = batches(model, own, budget_bytes=half, bytes_each=bytes_each)
-    for batch in progress_bar(groups, title=title, shown=progress):
+    tokens, half = token_rows(model, encoded), budget_bytes // 2
+    planned = [
+        (start, batch)
+        for group, shared in alike(tokens)
+        for start in [Past.of(model, tokens[group[0]][:shared])]
+        for batch in _batches(model, tokens, group, shared, half)
+    ]
+    for start, batch in progress_bar(planned, title=title, shown=progress):
         clean = _clean_pass(model, batch, start, points, layers)
         for layer in layers:
             state = clean.after[layer]
             yield Piece(points=(CLEAN,), rows=batch.rows, layer=layer, states=state[None])
         for chunk in _chunks(model, batch, points, clean.past.length, half):
             yield from _columns(clean, chunk, layers)
+
+
+def _batches(
+    model: LanguageModel,
+    tokens: Sequence[Sequence[int]],
+    group: Sequence[int],
+    shared: int,
+    budget_bytes: int,
+) -> list[Batch]:
+    """The own tokens of a group's prompts in batches that hold their keys and values too."""
+
+    def bytes_each(length: int) -> int:
+        keys_and_values = 2 * model.n_layers * model.d_model * model.dtype.itemsize
+        return bytes_per_prompt(model, shared + length) + length * keys_and_values
+
+    own = [tokens[row][shared:] for row in group]
+    made = batches(model, own, budget_bytes=budget_bytes, bytes_each=bytes_each)
+    return [replace(batch, rows=torch.tensor(group)[batch.rows]) for batch in made]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,13 +20,32 @@ if TYPE_CHECKING:
 KeysValues = tuple[Float[Tensor, "row head token channel"], Float[Tensor, "row head token channel"]]
 
 
-def shared_start(tokens: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts start with alike, each left with one of its own at least."""
-    first, shortest = tokens[0], min(map(len, tokens))
-    shared = 0
-    while shared < shortest - 1 and all(ids[shared] == first[shared] for ids in tokens):
-        shared += 1
-    return shared
+def alike(tokens: Sequence[Sequence[int]]) -> list[tuple[list[int], int]]:
+    """The prompts in groups, each with how many tokens all of its prompts start with.
+
+    One prompt with another demonstration would leave the others little to share. So a group is
+    parted wherever more than half of it goes on with the same token, and ends where they go on with
+    many. Every prompt is left with a token of its own.
+    """
+    groups, rest = [], list(range(len(tokens)))
+    while rest:
+        group, shared = rest, 0
+        while (most := _going_on(tokens, group, shared)) and 2 * len(most) > len(group):
+            group, shared = most, shared + 1
+        shared = min([shared, *(len(tokens[row]) - 1 for row in group)])
+        groups.append((group, shared))
+        taken = set(group)
+        rest = [row for row in rest if row not in taken]
+    return groups
+
+
+def _going_on(tokens: Sequence[Sequence[int]], group: Sequence[int], at: int) -> list[int]:
+    """Those of a group that have the commonest token at this place, and one more after it."""
+    here = Counter(tokens[row][at] for row in group if len(tokens[row]) > at + 1)
+    if not here:
+        return []
+    token = here.most_common(1)[0][0]
+    return [row for row in group if len(tokens[row]) > at + 1 and tokens[row][at] == token]
 
 
 class PastLayer(CacheLayerMixin):
