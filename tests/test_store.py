@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ovectors import keys, results, store
+from ovectors import keys, results, store, uses
 from ovectors.errors import UserError
 from ovectors.interventions import next_token_logits
 from ovectors.models import LanguageModel
@@ -180,18 +180,18 @@ def test_what_is_half_written_or_altered_is_computed_again(folder, tables, damag
 
 def test_the_batch_is_told_of_every_table(folder, tables, tmp_path, monkeypatch):
     log = tmp_path / "tables.jsonl"
-    monkeypatch.setenv(store.LOG_VARIABLE, str(log))
+    monkeypatch.setenv(uses.LOG_VARIABLE, str(log))
     kept = opened(folder, tables)
     kept.table(last_logits, scale=2.0)
     kept.table(last_logits, scale=2.0)
     only_table(tables).unlink()
     kept.table(last_logits, scale=2.0)
-    uses = store.read_uses(log)
-    assert [use.how for use in uses] == ["computed", "known", "computed"]
-    assert [use.damage for use in uses] == ["", "", "its table is gone"]
-    assert uses[0].function == "test_store:last_logits" and uses[0].settings == {"scale": 2.0}
+    asked = uses.read_uses(log)
+    assert [use.how for use in asked] == ["computed", "known", "computed"]
+    assert [use.damage for use in asked] == ["", "", "its table is gone"]
+    assert asked[0].function == "test_store:last_logits" and asked[0].settings == {"scale": 2.0}
     log.write_text(log.read_text()[:-9])  # killed while it wrote
-    assert store.read_uses(log) == uses[:2]
+    assert uses.read_uses(log) == asked[:2]
 
 
 COMPUTE = """

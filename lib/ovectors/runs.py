@@ -30,6 +30,7 @@ from ovectors.catalogue import ModelSpec, is_here, model_spec
 from ovectors.errors import UserError
 from ovectors.notebooks import Chapter
 from ovectors.results import BrokenResult
+from ovectors.uses import TableUse
 
 FAILURE, REFUSAL = "ovectors_failure", "ovectors_refusal"
 ALL = "all"
@@ -58,10 +59,11 @@ class Made(BaseModel):
 
 
 class Sidecar(Made):
-    """What the batch knows of a whole run."""
+    """What the batch knows of a whole run: the notebook's hash, and the tables it asked for."""
 
     schema_version: Literal[1] = 1
     notebook: str
+    tables: list[TableUse] = []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,11 @@ class Place:
     def store(self) -> Path:
         """The folder of the tables that the model's chapters share."""
         return self.folder / ".store"
+
+    @property
+    def lock(self) -> Path:
+        """The file that is locked while the chapter runs."""
+        return self.folder / f".{self.chapter}@lock"
 
     @property
     def failed(self) -> Path:

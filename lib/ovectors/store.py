@@ -10,10 +10,8 @@ a table, others that want it wait for it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
-import json
 import os
 import resource
 import sys
@@ -31,13 +29,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ovectors import catalogue, keys, locks, paths, reach, results
 from ovectors.claims import Cost
 from ovectors.errors import UserError
+from ovectors.uses import TableUse, write_use
 
 if TYPE_CHECKING:
     from ovectors.models import LanguageModel
 
 FOLDER_VARIABLE = "OVECTORS_STORE"
-LOG_VARIABLE = "OVECTORS_TABLES"
-"""Names a file that gets a line, a `TableUse` as JSON, for every table asked for."""
 # The sources as they were when this process began to import them, which it goes on using.
 _LOADED = reach.sources_of(paths.PACKAGE)
 
@@ -57,28 +54,6 @@ class TableSidecar(BaseModel):
     peak_memory_bytes: int
     provenance: dict[str, Any]
     environment: dict[str, Any]
-
-
-class TableUse(BaseModel):
-    """One table that a chapter asked for, and whether it was there.
-
-    Attributes:
-        name: that of its files, without the key.
-        function, settings: what makes it.
-        how: "known", or "computed".
-        damage: what was wrong with the one that was there, where it was computed for that.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    function: str
-    settings: dict[str, Any]
-    device: str
-    dtype: str
-    key: str
-    how: Literal["known", "computed"]
-    damage: str = ""
 
 
 class Store:
@@ -122,19 +97,23 @@ class Store:
                     how, damage = "computed", damage_of(path)
                     sidecar = self._compute(experiment, settings, path, name=name, parts=parts)
         self._used[key] = sidecar
-        _tell(
-            TableUse(
-                name=name,
-                function=parts["experiment"],
-                settings=parts["settings"],
-                device=self.device,
-                dtype=self.dtype,
-                key=key,
-                how=how,
-                damage=damage,
-            )
-        )
+        self._tell(name, parts, how, damage)
         return pd.read_parquet(path)
+
+    def _tell(self, name: str, parts: dict[str, Any], how: str, damage: str) -> None:
+        """Write down the use of a table; where nobody reads that, warn of damage."""
+        use = TableUse(
+            name=name,
+            function=parts["experiment"],
+            settings=parts["settings"],
+            device=self.device,
+            dtype=self.dtype,
+            key=keys.key_of(parts),
+            how=how,
+            damage=damage,
+        )
+        if not write_use(use) and damage:
+            warnings.warn(f"{name}: {damage}; it was computed again", stacklevel=3)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -240,24 +219,6 @@ def _refuse_edited(parts: Mapping[str, Any]) -> None:
             f"{changed[0]} of the library was changed after this session had loaded it: restart "
             "the kernel, so that it is the new one that computes"
         )
-
-
-def _tell(use: TableUse) -> None:
-    """Write down the use of a table where the batch asks for it; otherwise only warn of damage."""
-    if named := os.environ.get(LOG_VARIABLE):
-        with open(named, "a", encoding="utf-8") as file:
-            file.write(json.dumps(use.model_dump()) + "\n")
-    elif use.damage:
-        warnings.warn(f"{use.name}: {use.damage}; it was computed again", stacklevel=3)
-
-
-def read_uses(log: Path) -> list[TableUse]:
-    """The tables that a chapter asked for, from its log; a last line that was cut off is left."""
-    uses = []
-    for line in log.read_text("utf-8").splitlines() if log.exists() else ():
-        with contextlib.suppress(ValidationError):
-            uses.append(TableUse.model_validate_json(line))
-    return uses
 
 
 def store_folder(model: str) -> Path:
