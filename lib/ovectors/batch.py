@@ -89,14 +89,14 @@ def plan(
     given: Mapping[str, Any],
     *,
     force: bool = False,
-    probe: bool = True,
+    dry: bool = False,
 ) -> tuple[Job, ...]:
     """Every job of a batch, model by model; raises UserError for anything wrong in any of them.
 
     Nothing has been started then: names, types of parameters, models and the folder that is
-    written to (unless told not to `probe` it) are all checked first. A model whose every chapter is
-    whole and current is not looked at; `force` makes all jobs needed. Chapters for all models
-    together come last, once.
+    written to are all checked first; `dry`, neither models nor the folder are. A model whose every
+    chapter is whole and current is not looked at; `force` makes all jobs needed. Chapters for all
+    models together come last, once.
     """
     if "model" in given:
         raise UserError("the model is not given as a parameter: use --model")
@@ -107,10 +107,9 @@ def plan(
         spec = model_spec(name)
         mine = [_job(chapter, spec, given, force=force) for chapter in own]
         needed = [job for job in mine if job.needed]
-        if needed:
+        if needed and not dry:
             check_model(needed[0])
-            if probe:
-                shutil.rmtree(runs.workspace(needed[0].place))
+            shutil.rmtree(runs.workspace(needed[0].place))
         jobs += mine
     for chapter in (one for one in chapters if one.across):
         # Beside other chapters, what is given may be meant for those.

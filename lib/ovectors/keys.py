@@ -7,6 +7,7 @@ A table's key goes by definitions (`reach`): only what its numbers can depend on
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -115,13 +116,12 @@ def key_of(parts: Mapping[str, Any]) -> str:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """In which entries two keys differ, one line each: `library: lens.ranks is another`."""
     told = []
-    for part in changed_parts(old, new):
-        before, after = old.get(part), new.get(part)
+    for name in changed_parts(old, new):
+        before, after = old.get(name), new.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            names = changed_parts(before, after)
-            told += [f"{part}: {_said(name, before, after)}" for name in sorted(names)]
+            told += sorted(f"{name}: {line}" for line in differences(before, after))
         else:
-            told.append(_said(part, old, new))
+            told.append(_said(name, old, new))
     return told
 
 
@@ -181,7 +181,8 @@ def library_sources(code: Iterable[str]) -> list[Path]:
             if path not in known:
                 known.add(path)
                 inside = path.relative_to(paths.PACKAGE.parent).parent
-                waiting += _imports(path.read_text("utf-8"), package=".".join(inside.parts))
+                with contextlib.suppress(SyntaxError):  # who imports it gets no further
+                    waiting += _imports(path.read_text("utf-8"), package=".".join(inside.parts))
     return sorted(known)
 
 

@@ -166,6 +166,14 @@ def read_sidecar(place: Place) -> Sidecar:
     return sidecar
 
 
+def recorded_sidecar(place: Place) -> Sidecar | None:
+    """The sidecar of a run as it stands there, files unchecked; None where it cannot be read."""
+    try:
+        return Sidecar.model_validate_json(place.sidecar.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
 def hashes_below(folder: Path) -> dict[str, str]:
     """The SHA-256 of every file below a folder, by its path inside."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -194,11 +202,8 @@ def state_of(place: Place, parts: Mapping[str, Any]) -> State:
 
 def recorded_state(place: Place, chapter: Chapter) -> State:
     """How a run stands against running it again with the parameters it was run with."""
-    try:
-        sidecar = Sidecar.model_validate_json(place.sidecar.read_bytes())
-    except (OSError, ValidationError):
-        return state_of(place, {})
-    return state_of(place, parts_now(chapter, sidecar))
+    sidecar = recorded_sidecar(place)
+    return state_of(place, parts_now(chapter, sidecar) if sidecar else {})
 
 
 def parts_now(chapter: Chapter, made: Made) -> dict[str, Any]:

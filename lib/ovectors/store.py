@@ -88,7 +88,7 @@ class Store:
         name = f"{experiment.__module__.rpartition('.')[2]}-{experiment.__name__}"
         parts = self.key_parts(experiment, settings)
         key = keys.key_of(parts)
-        path = self.folder / f"{name}-{key[:16]}.parquet"
+        path = table_path(self.folder, name, key)
         how, damage = "known", ""
         if (sidecar := read_sidecar(path)) is None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,13 +192,14 @@ def foreign_sources(experiment: Callable[..., pd.DataFrame]) -> dict[str, str] |
     """
     if experiment.__closure__ or experiment.__module__ == "__main__":
         return {function_name(experiment): uuid.uuid4().hex}
-    if _is_ours(experiment.__module__):
+    if is_ours(experiment.__module__):
         return None
     beside = sorted(Path(inspect.getfile(experiment)).parent.glob("*.py"))
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in beside}
 
 
-def _is_ours(function: str) -> bool:
+def is_ours(function: str) -> bool:
+    """Whether a function, or a module, is of this package."""
     return function.split(".")[0] == paths.PACKAGE.name
 
 
@@ -209,7 +210,7 @@ def _refuse_edited(parts: Mapping[str, Any]) -> None:
     """
     if reach.sources_of(paths.PACKAGE) == _LOADED:
         return
-    function = parts["experiment"] if _is_ours(parts["experiment"]) else None
+    function = parts["experiment"] if is_ours(parts["experiment"]) else None
     then, now = (
         keys.reached_by(function, texts).hashes
         for texts in (_LOADED, reach.sources_of(paths.PACKAGE))
@@ -226,6 +227,11 @@ def store_folder(model: str) -> Path:
     if named := os.environ.get(FOLDER_VARIABLE):
         return Path(named)
     return Path.cwd() / "results" / results.folder_name(model) / "store"
+
+
+def table_path(folder: Path, name: str, key: str) -> Path:
+    """The file of a table, whether it is there or not."""
+    return folder / f"{name}-{key[:16]}.parquet"
 
 
 def sidecar_path(table: Path) -> Path:
