@@ -70,17 +70,19 @@ def alone(*, beside: bool = False) -> Iterator[None]:
     UserError where one is running, or nothing can be written. With `beside`, others that say so too
     may run at the same time; each chapter of a model is locked for itself then as always.
     """
-    try:
-        paths.RUNS.mkdir(parents=True, exist_ok=True)
-        with locks.lock(paths.RUNS / ".lock", wait=False, shared=beside, about="batch"):
-            yield
-    except locks.Busy as busy:
-        raise UserError(
-            f"another batch is running in {paths.RUNS} ({busy}): wait for it, or end it; "
-            "the same command then goes on from where it was"
-        ) from None
-    except PermissionError as error:
-        raise UserError(f"cannot write to {paths.RUNS}: {error.strerror}") from None
+    with contextlib.ExitStack() as held:
+        try:
+            paths.RUNS.mkdir(parents=True, exist_ok=True)
+            path = paths.RUNS / ".lock"
+            held.enter_context(locks.lock(path, wait=False, shared=beside, about="batch"))
+        except locks.Busy as busy:
+            raise UserError(
+                f"another batch is running in {paths.RUNS} ({busy}): wait for it, or end it; "
+                "the same command then goes on from where it was"
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot write to {paths.RUNS}: {error.strerror}") from None
+        yield
 
 
 def plan(

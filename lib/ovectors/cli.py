@@ -195,5 +195,5 @@ def evaluate(names: tuple[str, ...], output: Path | None) -> None:
     click.echo(text)
 
 
-for command in (cli_runs.run, cli_runs.explain, cli_runs.status):
+for command in (cli_runs.run, cli_runs.explain, cli_runs.diff, cli_runs.status):
     commands.add_command(command)

@@ -1,4 +1,4 @@
-"""The commands about runs: run, explain, status."""
+"""The commands about runs: run, explain, diff, status."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ovectors.terminal import BAD_INPUT, FAILED, CommandFailed, complain, say
 
 if TYPE_CHECKING:
     from ovectors.batch import Job, Outcome
+    from ovectors.claims import Measured
+    from ovectors.diff import Comparison
     from ovectors.explain import Verdict
 
 DEFAULT_MODEL = "mini-2m"
@@ -190,6 +192,67 @@ def _stands(verdict: Verdict) -> str:
     if more := len(verdict.reasons) - len(shown):
         shown.append(f"and {more} more (--json lists them)")
     return f"{verdict.state}: {'; '.join(shown)}"
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--all", "everything", is_flag=True, help="Also show the numbers that agree.")
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
+def diff(a: str, b: str, everything: bool, as_json: bool) -> None:
+    """Compare the verdicts in two folders of results, A and B, number by number.
+
+    A folder is book/runs (`mine`), book/results (`published`), one model's in either, or the
+    results of runs made by hand. Two numbers agree where their intervals overlap. Exit code 0: all
+    verdicts are the same and all numbers agree; 1: some are not, or are on one side only; 2: bad
+    input.
+    """
+    from dataclasses import asdict
+
+    from ovectors.diff import compare
+
+    found = compare(a, b)
+    differing = [one for one in found if not one.same]
+    if as_json:
+        told = {"same": not differing, "claims": [asdict(one) for one in found]}
+        click.echo(json.dumps(told, indent=1, default=lambda number: number.model_dump()))
+    else:
+        _show_diff(found, everything=everything)
+    if differing:
+        raise CommandFailed(FAILED)
+
+
+def _show_diff(found: Sequence[Comparison], *, everything: bool) -> None:
+    heads = ("model", "claim", "relation", "number", "A", "B", "")
+    table = terminal.table(*heads)
+    for one in found:
+        named = (one.model, one.claim or one.chapter)
+        if one.trouble:
+            table.add_row(*named, "", "", "", "", one.trouble)
+        elif one.verdicts[0] != one.verdicts[1] or everything:
+            same = one.verdicts[0] == one.verdicts[1]
+            table.add_row(*named, "", "verdict", *one.verdicts, "equal" if same else "differs")
+        for row in one.rows:
+            if everything or row.agreement not in ("equal", "agrees"):
+                numbers = (_number(row.a), _number(row.b))
+                table.add_row(*named, row.relation, row.name, *numbers, row.agreement)
+    if table.row_count:
+        terminal.console().print(table)
+    for place in dict.fromkeys((one.model, one.chapter) for one in found):
+        changed = next(one.changed for one in found if (one.model, one.chapter) == place)
+        if changed:
+            say(f"{place[1]} on {place[0]}: the keys differ in {', '.join(changed)}")
+    rows = [row.agreement for one in found for row in one.rows]
+    counts = [f"{rows.count(kind)} {kind}" for kind in dict.fromkeys(sorted(rows))]
+    verdicts = sum(one.verdicts[0] == one.verdicts[1] for one in found)
+    say(f"verdicts: {verdicts} of {len(found)} the same; numbers: {', '.join(counts) or 'none'}")
+
+
+def _number(one: Measured | None) -> str:
+    if one is None or one.value is None:
+        return "-"
+    interval = "" if one.low is None else f" [{one.low:.4g}, {one.high:.4g}]"
+    return f"{one.value:.4g}{interval} n={one.n}"
 
 
 @click.command()

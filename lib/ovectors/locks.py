@@ -43,7 +43,8 @@ def lock(path: Path, *, wait: bool, shared: bool = False, about: str = "") -> It
     finally:
         if handle is not None:
             if not shared:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # it may stay: it is the system that locks
+                    path.unlink()
             os.close(handle)
 
 

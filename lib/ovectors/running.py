@@ -104,6 +104,8 @@ def run_job(
         work = runs.workspace(job.place)
         try:
             with locks.lock(job.place.lock, wait=False, about=str(job)):
+                for file in (job.place.sidecar, job.place.failed):
+                    results.remove_unfinished(file)
                 return _run(job, work, asked, began=began, on_cell=on_cell)
         except ChapterFailed as failure:
             if stop is not None and stop.is_set():

@@ -160,6 +160,8 @@ class Store:
         shown = {"progress": True} if _takes_progress(experiment) else {}
         table = experiment(self.model, **settings, **shown)
         seconds = time.monotonic() - began
+        for file in (path, sidecar_path(path)):
+            results.remove_unfinished(file)
         sidecar_path(path).unlink(missing_ok=True)  # it would vouch for what is about to change
         with results.atomic_path(path) as temporary:
             table.reset_index(drop=True).to_parquet(temporary, index=False)
