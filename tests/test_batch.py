@@ -34,7 +34,9 @@ def jobs_of(project: Path, *, force=False, chapters=(), **given):
 def run_all(project: Path, *, keep_going=False, **settings):
     said: list[str] = []
     jobs = jobs_of(project, **settings)
-    outcomes = batch.run_jobs(jobs, keep_going=keep_going, report=said.append)
+    outcomes = batch.run_jobs(
+        jobs, keep_going=keep_going, report=lambda event: said.append(str(event))
+    )
     return outcomes, said
 
 

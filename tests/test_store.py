@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ovectors import keys, paths, results, store
-from ovectors.experiments.stages import measure
+from ovectors import keys, results, store, uses
+from ovectors.errors import UserError
 from ovectors.interventions import next_token_logits
 from ovectors.models import LanguageModel
 from ovectors.store import Store
@@ -114,48 +116,46 @@ def test_another_dtype_is_another_table(folder, tables):
     assert len(CALLS) == 2 and other.provenance["dtype"] == "float64"
 
 
-def test_a_changed_source_is_another_table_and_an_unrelated_one_is_not(
-    folder, tables, tmp_path, monkeypatch
-):
-    """The key of chapter 1's experiment, in a copy of the library that is changed file by file."""
-    package = tmp_path / "ovectors"
-    shutil.copytree(paths.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(paths, "PACKAGE", package)
-    monkeypatch.setattr(paths, "RUNS", tmp_path)
-    kept = opened(folder, tables)
-
-    def parts() -> dict:
-        return kept.key_parts(measure.stages, {"relation": "past_tense"})
-
-    before = parts()
-    assert keys.changed_parts(before, parts()) == []
-    unrelated = ("cli.py", "figures/stages.py", "prose/stages.py", "experiments/stages/judge.py")
-    for one in unrelated:
-        (package / one).write_text("# another text\n")
-    assert keys.changed_parts(before, parts()) == []
-    for name, part in {
-        "experiments/stages/measure.py": "library",
-        "lens.py": "library",  # which the experiment only imports
-        "data/past_tense.csv": "data",
-        "data/more/relations.toml": "data",
-        "published.toml": "data",
-    }.items():
-        content = (package / name).read_text()
-        (package / name).write_text(content + "\n# more\n")
-        assert keys.changed_parts(before, parts()) == [part], name
-        assert keys.key_of(before) != keys.key_of(parts())
-        (package / name).write_text(content)
-        assert keys.changed_parts(before, parts()) == []
-
-
 def test_a_changed_source_is_computed_again(folder, tables, monkeypatch):
     opened(folder, tables).table(last_logits)
-    monkeypatch.setattr(keys, "library_hash", lambda code: "another")
+    monkeypatch.setattr(store, "foreign_sources", lambda experiment: {"test_store.py": "another"})
     opened(folder, tables).table(last_logits)
     assert len(CALLS) == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "no sidecar", "half a sidecar"])
+def test_what_closes_over_values_is_never_taken_from_the_store(folder, tables):
+    number = 1.0
+
+    def closing(model: LanguageModel) -> pd.DataFrame:
+        return last_logits(model, scale=number)
+
+    kept = opened(folder, tables)
+    assert kept.table(closing)["logit"].sum() != 0
+    number = 0.0
+    assert kept.table(closing)["logit"].sum() == 0
+
+
+def test_a_session_does_not_compute_with_sources_that_were_edited(folder, tables, monkeypatch):
+    """Its key would be that of the new ones, and its numbers those of the old."""
+    was = tuple((name, text.replace("1e-", "2e-")) for name, text in store._LOADED)
+    opened(folder, tables).table(last_logits)
+    monkeypatch.setattr(store, "_LOADED", was)
+    opened(folder, tables).table(last_logits)  # known: nothing is computed
+    with pytest.raises(UserError, match="was changed after this session had loaded it: restart"):
+        opened(folder, tables).table(last_logits, seed=1)
+    assert len(CALLS) == 1
+
+
+DAMAGE = {
+    "cut": "its table is not the one that was kept; it was computed again",
+    "changed": "its table is not the one that was kept",
+    "gone": "its table is gone",
+    "no sidecar": "",  # it was never finished: no damage
+    "half a sidecar": "its sidecar cannot be read",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_what_is_half_written_or_altered_is_computed_again(folder, tables, damage):
     first = opened(folder, tables).table(last_logits)
     path = only_table(tables)
@@ -170,10 +170,53 @@ def test_what_is_half_written_or_altered_is_computed_again(folder, tables, damag
         sidecar.unlink()
     else:
         sidecar.write_text(sidecar.read_text()[:40])
-    again = opened(folder, tables).table(last_logits)
+    said = DAMAGE[damage]
+    with pytest.warns(UserWarning, match=said) if said else contextlib.nullcontext():
+        again = opened(folder, tables).table(last_logits)
     assert len(CALLS) == 2
     pd.testing.assert_frame_equal(again, first)
     assert store.read_sidecar(path) is not None
+
+
+def test_the_batch_is_told_of_every_table(folder, tables, tmp_path, monkeypatch):
+    log = tmp_path / "tables.jsonl"
+    monkeypatch.setenv(uses.LOG_VARIABLE, str(log))
+    kept = opened(folder, tables)
+    kept.table(last_logits, scale=2.0)
+    kept.table(last_logits, scale=2.0)
+    only_table(tables).unlink()
+    kept.table(last_logits, scale=2.0)
+    asked = uses.read_uses(log)
+    assert [use.how for use in asked] == ["computed", "known", "computed"]
+    assert [use.damage for use in asked] == ["", "", "its table is gone"]
+    assert asked[0].function == "test_store:last_logits" and asked[0].settings == {"scale": 2.0}
+    log.write_text(log.read_text()[:-9])  # killed while it wrote
+    assert uses.read_uses(log) == asked[:2]
+
+
+COMPUTE = """
+import sys, time
+import pandas as pd
+from ovectors.store import Store
+
+def slow(model):
+    with open("calls", "a") as file:
+        file.write("x")
+    time.sleep(2)
+    return pd.DataFrame({"number": [1]})
+
+Store.model = type("Model", (), {"provenance": {}})()
+slow.__module__ = "ovectors.experiments.stages"
+print(Store(sys.argv[1], folder=sys.argv[2]).table(slow)["number"][0])
+"""
+
+
+def test_two_processes_that_want_the_same_table_compute_it_once(folder, tables, tmp_path):
+    command = [sys.executable, "-c", COMPUTE, str(folder), str(tables)]
+    pair = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate(timeout=120)[0] for process in pair] == [b"1\n"] * 2
+    assert (tmp_path / "calls").read_text() == "x"
+    assert not [*tables.glob("*.lock")]
 
 
 def test_the_sidecar_comes_last(folder, tables, monkeypatch):
@@ -216,7 +259,7 @@ def test_an_experiment_that_raises_leaves_nothing(folder, tables):
 
     with pytest.raises(ZeroDivisionError):
         opened(folder, tables).table(broken)
-    assert not tables.exists()
+    assert not [*tables.iterdir()]
 
 
 def test_the_cost_is_that_of_the_tables_used_whenever_they_were_made(folder, tables):

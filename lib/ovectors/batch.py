@@ -1,65 +1,88 @@
-"""The batch: chapters x models through papermill, each run whole or not there at all."""
+"""The batch: chapters x models, planned before anything starts, and run so that it can be ended at
+any moment and started again."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
-import nbformat
-
-from ovectors import comparison, keys, paths, results, runs, store
+from ovectors import comparison, keys, locks, paths, runs
 from ovectors.catalogue import ModelSpec, model_spec
 from ovectors.errors import UserError
-from ovectors.execution import ChapterFailed, execute
 from ovectors.notebooks import Chapter, check_parameters, default_parameters
-from ovectors.results import BrokenResult
+from ovectors.running import Job, Outcome, run_job
+
+__all__ = ["Event", "Job", "Outcome", "alone", "check_model", "plan", "run_job", "run_jobs"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """One chapter on one model: everything that is settled before it starts.
+class Event:
+    """Something that happened in a batch; `str()` tells it in a line.
 
     Attributes:
-        asked: how the chapter is told which model: a name, a hub id or an absolute folder.
-        parameters: all of them, checked, defaults included.
-        parts: what its key is made of (`keys.key_parts`).
-        forced: whether it runs even where it is whole and current.
+        kind: "started", "cell" (one more is done), or what became of a job.
+        number, total: which job of how many, from 1.
+        why: why a job runs; outcome: for a job that has ended; cells: done, and of how many.
     """
 
-    chapter: Chapter
-    spec: ModelSpec
-    asked: str
-    parameters: Mapping[str, Any]
-    parts: Mapping[str, Any]
-    forced: bool = False
-
-    @property
-    def place(self) -> runs.Place:
-        """Where the run goes."""
-        return runs.place_of(self.chapter, self.spec)
-
-    @property
-    def needed(self) -> bool:
-        """Whether it has to run: it is not whole and current, or it is forced."""
-        return self.forced or runs.state_of(self.place, self.parts).kind != "current"
+    kind: Literal["started", "cell", "done", "current", "failed", "not started", "skipped"]
+    job: Job
+    number: int
+    total: int
+    why: str = ""
+    outcome: Outcome | None = None
+    cells: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
-        return f"{self.chapter.name} on {self.spec.name}"
+        return f"[{self.number}/{self.total}] {self.job}: {self._said()}"
+
+    def _said(self) -> str:
+        if self.outcome is None:
+            return f"cell {self.cells[0]} of {self.cells[1]}" if self.cells[1] else "running"
+        told = {"current": "already whole and current, not run again", "not started": "not started"}
+        if self.kind in told:
+            return told[self.kind]
+        if self.kind == "skipped":
+            return f"skipped: {self.outcome.reason}"
+        took = f"{self.outcome.seconds:.0f} s"
+        if self.kind == "failed":
+            return f"FAILED after {took}: {self.outcome.reason}"
+        return "; ".join([took, *self._of_tables()])
+
+    def _of_tables(self) -> Iterator[str]:
+        tables = self.outcome.tables
+        computed = sum(use.how == "computed" for use in tables)
+        if tables:
+            yield f"tables: {computed} computed, {len(tables) - computed} known"
+        yield from (f"{use.name} computed again: {use.damage}" for use in tables if use.damage)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a job: `reason` tells a failure in one line; `by_user` means bad input."""
+@contextlib.contextmanager
+def alone(*, beside: bool = False) -> Iterator[None]:
+    """Keep other batches away from the folder of runs while the block runs.
 
-    job: Job
-    kind: Literal["done", "current", "failed", "not started"]
-    seconds: float = 0.0
-    reason: str = ""
-    by_user: bool = False
+    UserError where one is running, or nothing can be written. With `beside`, others that say so too
+    may run at the same time; each chapter of a model is locked for itself then as always.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            paths.RUNS.mkdir(parents=True, exist_ok=True)
+            path = paths.RUNS / ".lock"
+            held.enter_context(locks.lock(path, wait=False, shared=beside, about="batch"))
+        except locks.Busy as busy:
+            raise UserError(
+                f"another batch is running in {paths.RUNS} ({busy}): wait for it, or end it; "
+                "the same command then goes on from where it was"
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot write to {paths.RUNS}: {error.strerror}") from None
+        yield
 
 
 def plan(
@@ -68,12 +91,14 @@ def plan(
     given: Mapping[str, Any],
     *,
     force: bool = False,
+    dry: bool = False,
 ) -> tuple[Job, ...]:
     """Every job of a batch, model by model; raises UserError for anything wrong in any of them.
 
     Nothing has been started then: names, types of parameters, models and the folder that is
-    written to are all checked first. A model whose every chapter is whole and current is not
-    looked at; `force` makes all jobs needed. Chapters for all models together come last, once.
+    written to are all checked first; `dry`, neither models nor the folder are. A model whose every
+    chapter is whole and current is not looked at; `force` makes all jobs needed. Chapters for all
+    models together come last, once.
     """
     if "model" in given:
         raise UserError("the model is not given as a parameter: use --model")
@@ -84,7 +109,7 @@ def plan(
         spec = model_spec(name)
         mine = [_job(chapter, spec, given, force=force) for chapter in own]
         needed = [job for job in mine if job.needed]
-        if needed:
+        if needed and not dry:
             check_model(needed[0])
             shutil.rmtree(runs.workspace(needed[0].place))
         jobs += mine
@@ -123,102 +148,94 @@ def run_jobs(
     jobs: Sequence[Job],
     *,
     keep_going: bool = False,
-    report: Callable[[str], None] = print,
+    at_once: int = 1,
+    report: Callable[[Event], None] = print,
 ) -> list[Outcome]:
-    """Run the jobs one after another, each in a kernel of its own; one outcome for each.
+    """Run the jobs, `at_once` of them at a time, each in a kernel of its own; one outcome for each.
 
-    A job that is not needed is not run again. After a failure the rest is not started unless
-    `keep_going`. `report` gets one line for every start and every end.
+    A job that is not needed is not run again. After a failure no further one is started unless
+    `keep_going`. Jobs of different models come before two of one model, which would both load its
+    weights. `report` gets every event, from several threads.
     """
-    outcomes: list[Outcome] = []
-    stopped = False
-    for number, job in enumerate(jobs, start=1):
-        if job.chapter.across:  # it reads what the jobs before it have left
-            job = replace(job, parts=_parts(job.chapter, job.parameters, job.spec))
-        head = f"[{number}/{len(jobs)}] {job}"
-        if stopped:
-            outcomes.append(Outcome(job=job, kind="not started"))
-        elif not job.needed:
-            report(f"{head}: already whole and current, not run again")
-            outcomes.append(Outcome(job=job, kind="current"))
-        else:
-            report(f"{head}: running")
-            outcome = run_job(job)
-            outcomes.append(outcome)
-            took = f"{outcome.seconds:.0f} s"
-            failed = outcome.kind == "failed"
-            report(f"{head}: " + (f"FAILED after {took}: {outcome.reason}" if failed else took))
-            stopped = failed and not keep_going
-    return outcomes
+    batch = _Batch(jobs, keep_going=keep_going, at_once=at_once, report=report)
+    batch.run([place for place, job in enumerate(jobs) if not job.chapter.across])
+    # These read what the jobs before them have left.
+    batch.run([place for place, job in enumerate(jobs) if job.chapter.across])
+    return [batch.outcomes[place] for place in range(len(jobs))]
 
 
-def run_job(job: Job) -> Outcome:
-    """Run one job to the end and publish it, or keep its notebook under `failed/`.
+class _Batch:
+    """A batch that is running: what has ended, what goes on, whether anything more is started."""
 
-    Work is done in a temporary folder that is removed in every case, Ctrl-C included.
-    """
-    work = runs.workspace(job.place)
-    began = time.monotonic()
-    try:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        *,
+        keep_going: bool,
+        at_once: int,
+        report: Callable[[Event], None],
+    ) -> None:
+        self.jobs, self.keep_going, self.at_once, self.report = jobs, keep_going, at_once, report
+        self.outcomes: dict[int, Outcome] = {}
+        self.running: dict[Future[Outcome], int] = {}
+        self.stopped = False
+        self.stop = threading.Event()
+
+    def run(self, places: Iterable[int]) -> None:
+        """Run these jobs to their ends; whatever interrupts it ends their kernels first."""
+        waiting = [*places]
+        pool = ThreadPoolExecutor(self.at_once)
         try:
-            sidecar = _execute(job, work)
-            runs.publish(job.place, work, sidecar)
-        except ChapterFailed as failure:
-            if failure.notebook is not None:
-                notebook, refused = failure.notebook, failure.by_user
-                runs.keep_failed(job.place, notebook, failure.reason, refused=refused)
-            reason, by_user = failure.reason, failure.by_user
+            while waiting or self.running:
+                while waiting and (self.stopped or len(self.running) < self.at_once):
+                    self._start(waiting.pop(self._next(waiting)), pool)
+                ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    self._ended(self.running.pop(future), future.result())
+        finally:
+            self._end_all()
+            pool.shutdown()
+
+    def _next(self, waiting: Sequence[int]) -> int:
+        busy = {self.jobs[place].spec.name for place in self.running.values()}
+        free = [at for at, place in enumerate(waiting) if self.jobs[place].spec.name not in busy]
+        return free[0] if free else 0
+
+    def _start(self, place: int, pool: ThreadPoolExecutor) -> None:
+        job = self.jobs[place]
+        if job.chapter.across:
+            job = replace(job, parts=_parts(job.chapter, job.parameters, job.spec))
+        if self.stopped:
+            self._ended(place, Outcome(job=job, kind="not started"))
+        elif not (why := job.why):
+            self._ended(place, Outcome(job=job, kind="current"))
+        elif job.unfit:
+            self._ended(place, Outcome(job=job, kind="skipped", reason=job.unfit))
         else:
-            return Outcome(job=job, kind="done", seconds=time.monotonic() - began)
-    except OSError as error:
-        reason, by_user = f"cannot write {error.filename or job.place.folder}: {error}", False
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    seconds = time.monotonic() - began
-    return Outcome(job=job, kind="failed", seconds=seconds, reason=reason, by_user=by_user)
+            self._tell(place, job, "started", why=why)
 
+            def on_cell(done: int, of: int) -> None:
+                self._tell(place, job, "cell", cells=(done, of))
 
-def _execute(job: Job, work: Path) -> runs.Sidecar:
-    """Execute the chapter into the workspace and verify what it left; ChapterFailed otherwise."""
-    (work / "results").mkdir()
-    environment = {
-        results.OUTPUT_VARIABLE: str(work / "results"),
-        store.FOLDER_VARIABLE: str(job.place.store),
-        "OVECTORS_ROOT": str(paths.ROOT),
-        "PYTHONHASHSEED": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    output = work / "notebook.ipynb"
-    executed = execute(
-        job.chapter, job.parameters, output=output, environment=environment, title=str(job)
-    )
-    try:
-        manifest = results.read_manifest(work / "results")
-    except BrokenResult as error:
-        raise ChapterFailed(str(error), executed.notebook) from None
-    if manifest.chapter != job.chapter.name:
-        reason = f"its results call themselves {manifest.chapter!r}"
-        raise ChapterFailed(reason, executed.notebook)
-    nbformat.write(executed.notebook, output)
-    parts = _parts_after(job)
-    return runs.Sidecar(
-        chapter=job.chapter.name,
-        model=job.spec.name,
-        asked=job.asked,
-        key=keys.key_of(parts),
-        parts=parts,
-        parameters=dict(job.parameters),
-        notebook=results.sha256_of(output),
-        files=runs.hashes_below(work / "results"),
-        started=executed.started.isoformat(timespec="seconds"),
-        seconds=round(executed.seconds, 3),
-        peak_memory_bytes=executed.peak_memory,
-        environment=results.environment(),
-    )
+            future = pool.submit(run_job, job, stop=self.stop, on_cell=on_cell)
+            self.running[future] = place
 
+    def _ended(self, place: int, outcome: Outcome) -> None:
+        self.outcomes[place] = outcome
+        self.stopped |= outcome.kind == "failed" and not self.keep_going
+        self._tell(place, outcome.job, outcome.kind, outcome=outcome)
 
-def _parts_after(job: Job) -> dict[str, Any]:
-    """The key's parts after the run: a hub model's commit may have become known by it."""
-    if job.spec.hub_id is not None and job.spec.folder is None:
-        return {**job.parts, "model": keys.model_identity(job.spec)}
-    return dict(job.parts)
+    def _tell(self, place: int, job: Job, kind: Any, **more: Any) -> None:
+        self.report(Event(kind=kind, job=job, number=place + 1, total=len(self.jobs), **more))
+
+    def _end_all(self) -> None:
+        """End what is still running, as after Ctrl-C: kill the kernels until no job is left."""
+        if not self.running:
+            return
+        from ovectors.kernel import kill_all
+
+        self.stop.set()
+        while any(not future.done() for future in self.running):
+            with contextlib.suppress(KeyboardInterrupt):  # it is being done
+                kill_all()
+                time.sleep(0.1)

@@ -9,48 +9,33 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 import click
 
+from ovectors import cli_runs, terminal
 from ovectors.errors import UserError
+from ovectors.terminal import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    CommandFailed,
+    complain,
+    say,
+)
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-DEFAULT_MODEL = "mini-2m"
-FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
-
-
-class CommandFailed(Exception):
-    """The command did its work and something in it failed; what it was has been said already."""
-
-    def __init__(self, code: int = FAILED) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: cleaned up after like Ctrl-C."""
-
-
-_signals: list[int] = []
-
-
-def _on_signal(number: int, frame: Any) -> NoReturn:
-    _signals.append(number)
-    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+GOES_ON = "nothing half-done was kept, and the same command goes on from here"
 
 
 @contextlib.contextmanager
 def _signals_end_the_command() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP raise in this block, and be remembered (see `_say`)."""
-    _signals.clear()
+    """Let Ctrl-C, SIGTERM and SIGHUP raise in this block, and be remembered (`terminal.say`)."""
+    terminal.signals.clear()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     if threading.current_thread() is not threading.main_thread():
         numbers = ()
-    before = {number: signal.signal(number, _on_signal) for number in numbers}
+    before = {number: signal.signal(number, terminal.on_signal) for number in numbers}
     try:
         yield
     finally:
@@ -74,29 +59,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandFailed as error:
         return error.code
     except UserError as error:
-        return _complain(str(error), BAD_INPUT)
+        return complain(str(error), BAD_INPUT)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see {context.command_path} --help)" if context else ""
-        return _complain(error.format_message() + hint, BAD_INPUT)
-    except _Terminated:
-        return _complain("terminated; nothing half-done was kept", TERMINATED)
+        return complain(error.format_message() + hint, BAD_INPUT)
+    except terminal.Terminated:
+        return complain("terminated; " + GOES_ON, TERMINATED)
     except (KeyboardInterrupt, click.Abort):
-        said = "interrupted; nothing half-done was kept, and the same command goes on from here"
-        return _complain(said, INTERRUPTED)
+        return complain("interrupted; " + GOES_ON, INTERRUPTED)
     except BrokenPipeError:  # the reader has gone (`ovectors models | head`): nothing to tell it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        return _complain(f"{error.filename or 'the system'}: {error.strerror}", BAD_INPUT)
+        return complain(f"{error.filename or 'the system'}: {error.strerror}", BAD_INPUT)
     return 0
-
-
-def _complain(message: str, code: int) -> int:
-    if code >= INTERRUPTED and sys.stderr.isatty():
-        print(file=sys.stderr)  # leave the terminal's ^C a line of its own
-    print(f"ovectors: {' '.join(message.split())}", file=sys.stderr)
-    return code
 
 
 @click.group(
@@ -119,13 +96,15 @@ def models(fits: bool) -> None:
     from ovectors.catalogue import catalogue_rows
 
     heads = ["name", "parameters", "layers", "dtype", "memory", "source", "here"]
-    table = _table(*heads, *(["fits"] if fits else []), numbers=("parameters", "layers", "memory"))
+    table = terminal.table(
+        *heads, *(["fits"] if fits else []), numbers=("parameters", "layers", "memory")
+    )
     for row in catalogue_rows():
-        cells = [row["name"], _count(row["parameters"]), str(row["layers"] or "?")]
-        cells += [row["dtype"] or "as stored", _size(row["memory_bytes"]), row["source"]]
-        cells += [_yes(row["here"])] + ([_yes(row["fits"])] if fits else [])
+        cells = [row["name"], terminal.count(row["parameters"]), str(row["layers"] or "?")]
+        cells += [row["dtype"] or "as stored", terminal.size(row["memory_bytes"]), row["source"]]
+        cells += [terminal.yes(row["here"])] + ([terminal.yes(row["fits"])] if fits else [])
         table.add_row(*cells)
-    _console().print(table)
+    terminal.console().print(table)
 
 
 @commands.command()
@@ -140,88 +119,19 @@ def check(model: str, device: str, dtype: str, revision: str | None) -> None:
 
     loaded = load_model(model, device=device, dtype=dtype, revision=revision, check=False)
     report = self_check(loaded, strict=False)
-    table = _table("invariant", "worst layer", "gap", "tolerance", "holds", numbers=("gap",))
+    table = terminal.table(
+        "invariant", "worst layer", "gap", "tolerance", "holds", numbers=("gap",)
+    )
     for row in report.rows:
         gap, tolerance = f"{row.gap:.2e}", f"{row.tolerance:.2e}"
-        table.add_row(row.invariant, str(row.layer), gap, tolerance, _yes(row.passed))
-    _console().print(f"{report.model} in {report.dtype}", table, sep="\n")
+        table.add_row(row.invariant, str(row.layer), gap, tolerance, terminal.yes(row.passed))
+    terminal.console().print(f"{report.model} in {report.dtype}", table, sep="\n")
     if not report.passed:
         worst = next(row for row in report.rows if not row.passed)
         raise UserError(
             f"{model} fails its self-check at layer {worst.layer} ({worst.invariant}: gap "
             f"{worst.gap:.2e}): it is not wired as expected, and its numbers would be wrong"
         )
-
-
-@commands.command()
-@click.option("--model", "-m", "names", multiple=True, default=[DEFAULT_MODEL], show_default=True)
-@click.option("--chapter", "-c", "wanted", multiple=True, help="Number or name; all if not given.")
-@click.option("--parameter", "-p", "pairs", multiple=True, metavar="NAME=VALUE")
-@click.option("--n-items", type=click.IntRange(min=0), help="Items per task; 0 means all.")
-@click.option("--seed", type=int)
-@click.option("--device", help="auto, cpu, cuda, cuda:N or mps")
-@click.option("--dtype", help="auto, float32, bfloat16, ...")
-@click.option("--keep-going", "-k", is_flag=True, help="Go on with the others after a failure.")
-@click.option("--force", "-f", is_flag=True, help="Also run what is whole and current.")
-def run(
-    names: tuple[str, ...],
-    wanted: tuple[str, ...],
-    pairs: tuple[str, ...],
-    keep_going: bool,
-    force: bool,
-    **common: Any,
-) -> None:
-    """Execute chapters on models; what is whole and current is not run again.
-
-    Results go to book/runs/<model>/, a failed notebook to book/runs/<model>/failed/.
-    """
-    from ovectors.batch import plan, run_jobs
-    from ovectors.notebooks import choose_chapters
-
-    given = _parameters(pairs) | {k: v for k, v in common.items() if v is not None}
-    jobs = plan(names, choose_chapters(wanted), given, force=force)
-    outcomes = run_jobs(jobs, keep_going=keep_going, report=_say)
-    kinds = [outcome.kind for outcome in outcomes]
-    words = ("done", "run"), ("current", "already current"), ("failed", "failed")
-    counts = [f"{kinds.count(kind)} {word}" for kind, word in words if kind in kinds]
-    if "not started" in kinds:
-        counts.append(f"{kinds.count('not started')} not started (--keep-going goes on)")
-    _say(", ".join(counts))
-    failed = [outcome for outcome in outcomes if outcome.kind == "failed"]
-    for outcome in failed:
-        _complain(f"{outcome.job} failed: {outcome.reason}", FAILED)
-    if failed:
-        raise CommandFailed(BAD_INPUT if all(one.by_user for one in failed) else FAILED)
-
-
-def _parameters(pairs: Sequence[str]) -> dict[str, str]:
-    """`name=value` texts as a dictionary; UserError for one that is no such text."""
-    given = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
-            raise UserError(f"a parameter is given as NAME=VALUE, not {pair!r}")
-        given[name.strip()] = value
-    return given
-
-
-@commands.command()
-def status() -> None:
-    """Show every run: whole and current, stale, broken, failed or missing."""
-    from ovectors import comparison, runs
-    from ovectors.notebooks import find_chapters
-
-    table = _table("model", "chapter", "state", "time", "memory", "why", numbers=("time", "memory"))
-    models = dict.fromkeys([DEFAULT_MODEL, *runs.models_with_runs()])
-    for place, chapter in comparison.places(models, find_chapters()):
-        state = comparison.recorded_state(place, chapter)
-        cost = ["", ""]
-        if state.sidecar:
-            cost = [f"{state.sidecar.seconds:.0f} s", _size(state.sidecar.peak_memory_bytes)]
-        why = f"last run failed: {state.failure}" if state.failure else state.reason
-        kind = "failed" if state.failure and not state.sidecar else state.kind
-        table.add_row(place.model, place.chapter, kind, *cost, why)
-    _console().print(table)
 
 
 @commands.command()
@@ -234,7 +144,7 @@ def publish(models: tuple[str, ...]) -> None:
     from ovectors.record import publish as publish_results
 
     for model in models:
-        _say(f"{model}: published in {publish_results(model)}")
+        say(f"{model}: published in {publish_results(model)}")
 
 
 @commands.command()
@@ -248,7 +158,7 @@ def book(verbose: bool) -> None:
     except BookFailed as error:
         print(f"ovectors: {error}", file=sys.stderr)
         raise CommandFailed() from None
-    _say(f"The book is ready: open {index}")
+    say(f"The book is ready: open {index}")
 
 
 @commands.command()
@@ -271,7 +181,7 @@ def train(name: str, **settings: Any) -> None:
     table, text = evaluate_models([str(folder)], output=folder / "evaluation.json")
     write_card(folder, table)
     click.echo(text)
-    _say(f"The model and its card are in {folder}")
+    say(f"The model and its card are in {folder}")
 
 
 @commands.command()
@@ -285,53 +195,5 @@ def evaluate(names: tuple[str, ...], output: Path | None) -> None:
     click.echo(text)
 
 
-def _say(line: str) -> None:
-    """Print a line at once; between two steps of the work, so an interrupt that was lost counts.
-
-    Some libraries swallow every exception while they are imported, Ctrl-C's too.
-    """
-    if _signals:
-        raise KeyboardInterrupt if _signals[-1] == signal.SIGINT else _Terminated
-    click.echo(line)
-    sys.stdout.flush()
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # Into a file or pipe, a row stays one line, so that it can be searched.
-    return Console(width=None if sys.stdout.isatty() else 240, highlight=False)
-
-
-def _table(*heads: str, numbers: Sequence[str] = ()) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in heads:
-        table.add_column(head, justify="right" if head in numbers else "left", overflow="fold")
-    return table
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-def _count(number: int | None) -> str:
-    """`124M`, `6.1B`; `?` where it is not known."""
-    if number is None:
-        return "?"
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{letter}"
-    return str(number)
-
-
-def _size(number: int | None) -> str:
-    """`512 MB`, `12 GB`: bytes in powers of ten; `?` where they are not known."""
-    if number is None:
-        return "?"
-    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number} B"
+for command in (cli_runs.run, cli_runs.explain, cli_runs.diff, cli_runs.status):
+    commands.add_command(command)

@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from ovectors import catalogue, keys, paths, record, results, runs
 from ovectors.claims import RULES, Claim
 from ovectors.notebooks import Chapter, find_chapters
@@ -174,11 +172,8 @@ def recorded_state(place: runs.Place, chapter: Chapter) -> runs.State:
     """`runs.recorded_state`, for chapters of either kind."""
     if not chapter.across:
         return runs.recorded_state(place, chapter)
-    try:
-        sidecar = runs.Sidecar.model_validate_json(place.sidecar.read_bytes())
-    except (OSError, ValidationError):
-        return runs.state_of(place, {})
-    return runs.state_of(place, key_parts(chapter, sidecar.parameters))
+    sidecar = runs.recorded_sidecar(place)
+    return runs.state_of(place, key_parts(chapter, sidecar.parameters) if sidecar else {})
 
 
 def places(

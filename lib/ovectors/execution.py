@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,18 +47,18 @@ def execute(
     *,
     output: Path,
     environment: Mapping[str, str],
-    title: str,
+    on_cell: Callable[[int, int], None] | None = None,
 ) -> Execution:
     """Execute a chapter in a kernel of its own, writing to `output` while it goes.
 
-    `environment` is added to the kernel's; `title` names the progress bar, which is shown on a
-    terminal. Raises ChapterFailed when a cell raised or did not run, or the kernel died.
+    `environment` is added to the kernel's; `on_cell` gets how many cells are done, and of how many.
+    Raises ChapterFailed when a cell raised or did not run, or the kernel died.
     """
     from ovectors.kernel import private_kernel
 
     started, began = datetime.now(UTC), time.monotonic()
     with private_kernel(environment) as kernel:
-        notebook = _papermill(chapter, parameters, output=output, kernel=kernel, title=title)
+        notebook = _papermill(chapter, parameters, output=output, kernel=kernel, on_cell=on_cell)
     seconds = time.monotonic() - began
     _check_every_cell(notebook)
     _tidy(notebook, chapter)
@@ -69,7 +68,12 @@ def execute(
 
 
 def _papermill(
-    chapter: Chapter, parameters: Mapping[str, Any], *, output: Path, kernel: Any, title: str
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    *,
+    output: Path,
+    kernel: Any,
+    on_cell: Callable[[int, int], None] | None,
 ) -> nbformat.NotebookNode:
     """The executed notebook; ChapterFailed when a cell raised or the kernel died."""
     import papermill
@@ -87,20 +91,32 @@ def _papermill(
             kernel=kernel,
             kernel_name="python3",
             language="python",
-            progress_bar=sys.stderr.isatty() and {"desc": title, "leave": False},
+            progress_bar=False,
+            on_cell=on_cell,
         )
     except papermill.PapermillExecutionError as error:
         notebook = _without_banners(nbformat.read(output, as_version=4))
         where = f" (in code cell {_number(notebook, _first_error(notebook))})"
-        said = " ".join(str(error.evalue).split())
         by_user = error.ename == UserError.__name__
-        reason = said if by_user else f"{error.ename}: {said}" + where
+        said = " ".join(str(error.evalue).split())
+        reason = said if by_user else _plainly(error.ename, said) + where
         raise ChapterFailed(reason, notebook, by_user=by_user) from None
     except (DeadKernelError, RuntimeError) as error:
         notebook = nbformat.read(output, as_version=4) if output.exists() else None
         why = kernel.cause_of_death() if isinstance(error, DeadKernelError) else str(error)
         where = f" in code cell {_number(notebook, _last_started(notebook))}" if notebook else ""
         raise ChapterFailed(f"the kernel died{where}: {why}", notebook) from None
+
+
+# What Python, torch on a CPU and torch on a GPU say when there is no memory left.
+_NO_MEMORY = ("MemoryError", "can't allocate memory", "OutOfMemoryError", "Cannot allocate memory")
+
+
+def _plainly(kind: str, said: str) -> str:
+    """An error in one line; what else it says of a lack of memory is for the notebook to show."""
+    if any(sign in f"{kind}: {said}" for sign in _NO_MEMORY):
+        return "out of memory: a smaller model, fewer items or another dtype needs less"
+    return f"{kind}: {said}".removesuffix(": ")
 
 
 def _differing(chapter: Chapter, parameters: Mapping[str, Any]) -> dict[str, Any]:

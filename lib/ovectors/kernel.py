@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from traitlets import Dict
 ENGINE = "ovectors"
 # A Unix socket's path has at most 104 bytes on macOS and 108 on Linux.
 _LONGEST_FOLDER = 70
+
+
+_live: set[PrivateKernel] = set()
 
 
 class _ThisInterpreter(KernelSpecManager):
@@ -108,11 +111,19 @@ def private_kernel(environment: Mapping[str, str]) -> Iterator[PrivateKernel]:
     folder = _new_folder()
     kernel = PrivateKernel(folder, environment)
     kernel._sampler.start()
+    _live.add(kernel)
     try:
         yield kernel
     finally:
         kernel.kill()
+        _live.discard(kernel)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill_all() -> None:
+    """End every private kernel of this process: the runs that use them fail at once."""
+    for kernel in [*_live]:
+        kernel.kill()
 
 
 def _memory_of(pid: int) -> int:
@@ -141,9 +152,26 @@ class PrivateKernelEngine(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, *, kernel: PrivateKernel, **settings: Any
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        kernel: PrivateKernel,
+        on_cell: Callable[[int, int], None] | None = None,
+        **settings: Any,
     ) -> Any:
-        """Run every cell; leaves the executed notebook in `nb_man.nb`, as papermill expects."""
+        """Run every cell; leaves the executed notebook in `nb_man.nb`, as papermill expects.
+
+        `on_cell` gets how many cells are done, and of how many, after each.
+        """
+        complete = nb_man.cell_complete
+
+        def completed(cell: Any, cell_index: int, **more: Any) -> None:
+            complete(cell, cell_index, **more)
+            if on_cell is not None:
+                on_cell(cell_index + 1, len(nb_man.nb.cells))
+
+        nb_man.cell_complete = completed
         client = PapermillNotebookClient(
             nb_man,
             km=kernel.manager,

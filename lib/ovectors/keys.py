@@ -1,17 +1,23 @@
-"""The key of a run: a hash over everything that can change what a chapter finds."""
+"""The keys of runs and of stored tables: hashes over everything that can change what is found.
+
+A run's key goes by whole files: executing a notebook again costs little where its tables are kept.
+A table's key goes by definitions (`reach`): only what its numbers can depend on.
+"""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ovectors import catalogue, notebooks, paths, results
+from ovectors import catalogue, notebooks, paths, reach, results
 
 # What a local model folder holds beside its weights that changes what the model does.
 _MODEL_FILES = (
@@ -25,6 +31,8 @@ _MODEL_FILES = (
 # models.toml does not count: the entry of the model that runs is part of its identity, and a new
 # entry changes nothing for the others.
 _DATA_SUFFIXES = (".csv", ".json", ".toml", ".txt", ".yaml")
+# How the store comes by the model that it hands to an experiment.
+_OPENING = ("ovectors.models", "load_model")
 
 
 def key_parts(
@@ -36,9 +44,10 @@ def key_parts(
 ) -> dict[str, Any]:
     """Everything the key is made of, part by part, so that it can be said which part changed.
 
-    chapter: the notebook's source; library: the modules it uses, directly or not; data: the
-    package's data files; model: which weights, `identity` where that is known otherwise;
-    parameters: all of them, defaults included; versions: of Python and the packages that compute.
+    chapter: the notebook's source; library: the modules it uses, directly or not, and data: the
+    package's data files, both file by file; model: which weights, `identity` where that is known
+    otherwise; parameters: all of them, defaults included; versions: of Python and the packages that
+    compute.
     """
     return {
         **source_parts(chapter),
@@ -49,18 +58,83 @@ def key_parts(
     }
 
 
-def source_parts(chapter: notebooks.Chapter) -> dict[str, str]:
+def source_parts(chapter: notebooks.Chapter) -> dict[str, Any]:
     """The parts of a key that come from this checkout alone: chapter, library and data."""
     return {
         "chapter": notebooks.source_hash(chapter.path),
-        "library": library_hash(notebooks.code_of(chapter.path)),
-        "data": data_hash(),
+        "library": _hashes(library_sources(notebooks.code_of(chapter.path))),
+        "data": _hashes(_data_files()),
     }
+
+
+def table_parts(
+    function: str,
+    settings: Mapping[str, Any],
+    spec: catalogue.ModelSpec,
+    *,
+    device: str,
+    dtype: str,
+    sources: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Everything that can change a stored table, part by part.
+
+    `function` is the experiment, as `module:name`. `sources` are hashes of more that it is made
+    of, where it is not in this package: then all of the package counts, since what such a function
+    reaches is not followed.
+    """
+    found = reached_by(function if sources is None else None, reach.sources_of(paths.PACKAGE))
+    read = [path for path in _data_files() if found.everything or _is_read(path, found)]
+    return {
+        "experiment": function,
+        "settings": results.plain(settings),
+        "library": {**found.hashes, **(sources or {})},
+        "data": _hashes(read),
+        "model": model_identity(spec),
+        "dtype": dtype,
+        "device": device_class(device),
+        "versions": results.versions(),
+    }
+
+
+def reached_by(function: str | None, sources: reach.Sources) -> reach.Reached:
+    """What an experiment of these sources and the loading of its model reach; all for None."""
+    module, _, name = (function or "").partition(":")
+    root = (module, name.partition(".")[0]) if function else reach.UNKNOWN
+    return reach.reached_in(sources, (_OPENING, root))
+
+
+def _is_read(path: Path, found: reach.Reached) -> bool:
+    """Relations are read by names that only settings know: those of `data/` all count."""
+    return path.is_relative_to(paths.PACKAGE / "data") or path.name in found.strings
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
     """The SHA-256 of the parts, as hexadecimal digits."""
     return text_hash(json.dumps(parts, sort_keys=True))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In which entries two keys differ, one line each: `library: lens.ranks is another`."""
+    told = []
+    for name in changed_parts(old, new):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            told += sorted(f"{name}: {line}" for line in differences(before, after))
+        else:
+            told.append(_said(name, old, new))
+    return told
+
+
+def _said(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """How an entry differs; what is long is a hash, which tells nobody anything."""
+    if name not in old:
+        return f"{name} is new"
+    if name not in new:
+        return f"{name} is gone"
+    before, after = (json.dumps(one[name], ensure_ascii=False) for one in (old, new))
+    if re.search(r"[0-9a-f]{16}", before + after) or len(before + after) > 100:
+        return f"{name} is another"
+    return f"{name} was {before}, is {after}"
 
 
 def changed_parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -91,16 +165,6 @@ def device_class(device: str) -> str:
     return "cuda" if Path("/proc/driver/nvidia/version").exists() and not hidden else "cpu"
 
 
-def library_hash(code: Iterable[str]) -> str:
-    """One hash over the files of this package that the code reaches (`library_sources`)."""
-    return _hash_files(library_sources(code))
-
-
-def data_hash() -> str:
-    """One hash over the package's data files and the paper's numbers."""
-    return _hash_files(_data_files())
-
-
 def library_sources(code: Iterable[str]) -> list[Path]:
     """The files of this package that the code imports, and those that these import, and so on.
 
@@ -117,7 +181,8 @@ def library_sources(code: Iterable[str]) -> list[Path]:
             if path not in known:
                 known.add(path)
                 inside = path.relative_to(paths.PACKAGE.parent).parent
-                waiting += _imports(path.read_text("utf-8"), package=".".join(inside.parts))
+                with contextlib.suppress(SyntaxError):  # who imports it gets no further
+                    waiting += _imports(path.read_text("utf-8"), package=".".join(inside.parts))
     return sorted(known)
 
 
@@ -159,14 +224,13 @@ def _data_files() -> list[Path]:
     return [*sorted(data), paths.PACKAGE / "published.toml"]
 
 
-def _hash_files(files: Iterable[Path]) -> str:
-    """One hash over names and contents; line ends of text do not count."""
-    digest = hashlib.sha256()
+def _hashes(files: Iterable[Path]) -> dict[str, str]:
+    """A hash of each file's content, by its path in the package; line ends do not count."""
+    found = {}
     for path in files:
         content = path.read_bytes().replace(b"\r\n", b"\n")
-        name = path.relative_to(paths.PACKAGE).as_posix()
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
+        found[path.relative_to(paths.PACKAGE).as_posix()] = hashlib.sha256(content).hexdigest()[:16]
+    return found
 
 
 @cache

@@ -289,6 +289,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed processes left of writing `path`; only for who alone may write it now."""
+    for old in path.parent.glob(f".{path.stem}-*{path.suffix}"):
+        old.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NumPy numbers become plain ones, NaN and infinity raise ValueError."""
     text = json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False)

@@ -30,6 +30,7 @@ from ovectors.catalogue import ModelSpec, is_here, model_spec
 from ovectors.errors import UserError
 from ovectors.notebooks import Chapter
 from ovectors.results import BrokenResult
+from ovectors.uses import TableUse
 
 FAILURE, REFUSAL = "ovectors_failure", "ovectors_refusal"
 ALL = "all"
@@ -58,10 +59,11 @@ class Made(BaseModel):
 
 
 class Sidecar(Made):
-    """What the batch knows of a whole run."""
+    """What the batch knows of a whole run: the notebook's hash, and the tables it asked for."""
 
     schema_version: Literal[1] = 1
     notebook: str
+    tables: list[TableUse] = []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,11 @@ class Place:
     def store(self) -> Path:
         """The folder of the tables that the model's chapters share."""
         return self.folder / ".store"
+
+    @property
+    def lock(self) -> Path:
+        """The file that is locked while the chapter runs."""
+        return self.folder / f".{self.chapter}@lock"
 
     @property
     def failed(self) -> Path:
@@ -159,6 +166,14 @@ def read_sidecar(place: Place) -> Sidecar:
     return sidecar
 
 
+def recorded_sidecar(place: Place) -> Sidecar | None:
+    """The sidecar of a run as it stands there, files unchecked; None where it cannot be read."""
+    try:
+        return Sidecar.model_validate_json(place.sidecar.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
 def hashes_below(folder: Path) -> dict[str, str]:
     """The SHA-256 of every file below a folder, by its path inside."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -187,11 +202,8 @@ def state_of(place: Place, parts: Mapping[str, Any]) -> State:
 
 def recorded_state(place: Place, chapter: Chapter) -> State:
     """How a run stands against running it again with the parameters it was run with."""
-    try:
-        sidecar = Sidecar.model_validate_json(place.sidecar.read_bytes())
-    except (OSError, ValidationError):
-        return state_of(place, {})
-    return state_of(place, parts_now(chapter, sidecar))
+    sidecar = recorded_sidecar(place)
+    return state_of(place, parts_now(chapter, sidecar) if sidecar else {})
 
 
 def parts_now(chapter: Chapter, made: Made) -> dict[str, Any]:

@@ -4,31 +4,39 @@
     <experiment>-<key>.json      its sidecar: hash, key parts, cost, provenance; written last
 
 Where the key is known, no weights are loaded. A table counts only with a sidecar whose hash is
-right: what was half-written or changed is computed again.
+right: what was half-written or changed is computed again, and said so. While one process computes
+a table, others that want it wait for it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+import uuid
+import warnings
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ovectors import catalogue, keys, results
+from ovectors import catalogue, keys, locks, paths, reach, results
 from ovectors.claims import Cost
+from ovectors.errors import UserError
+from ovectors.uses import TableUse, write_use
 
 if TYPE_CHECKING:
     from ovectors.models import LanguageModel
 
 FOLDER_VARIABLE = "OVECTORS_STORE"
+# The sources as they were when this process began to import them, which it goes on using.
+_LOADED = reach.sources_of(paths.PACKAGE)
 
 
 class TableSidecar(BaseModel):
@@ -36,7 +44,7 @@ class TableSidecar(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: int = 1
+    schema_version: Literal[2] = 2
     experiment: str
     key: str
     parts: dict[str, Any]
@@ -80,15 +88,32 @@ class Store:
         name = f"{experiment.__module__.rpartition('.')[2]}-{experiment.__name__}"
         parts = self.key_parts(experiment, settings)
         key = keys.key_of(parts)
-        path = self.folder / f"{name}-{key[:16]}.parquet"
-        if read_sidecar(path) is None:
-            began = time.monotonic()
-            shown = {"progress": True} if _takes_progress(experiment) else {}
-            table = experiment(self.model, **settings, **shown)
-            self._keep(path, table, name, key, parts, seconds=time.monotonic() - began)
-        if (sidecar := read_sidecar(path)) is not None:
-            self._used[sidecar.key] = sidecar
+        path = table_path(self.folder, name, key)
+        how, damage = "known", ""
+        if (sidecar := read_sidecar(path)) is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with locks.lock(path.with_suffix(".lock"), wait=True, about=name):
+                if (sidecar := read_sidecar(path)) is None:
+                    how, damage = "computed", damage_of(path)
+                    sidecar = self._compute(experiment, settings, path, name=name, parts=parts)
+        self._used[key] = sidecar
+        self._tell(name, parts, how, damage)
         return pd.read_parquet(path)
+
+    def _tell(self, name: str, parts: dict[str, Any], how: str, damage: str) -> None:
+        """Write down the use of a table; where nobody reads that, warn of damage."""
+        use = TableUse(
+            name=name,
+            function=parts["experiment"],
+            settings=parts["settings"],
+            device=self.device,
+            dtype=self.dtype,
+            key=keys.key_of(parts),
+            how=how,
+            damage=damage,
+        )
+        if not write_use(use) and damage:
+            warnings.warn(f"{name}: {damage}; it was computed again", stacklevel=3)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -110,35 +135,39 @@ class Store:
     def key_parts(
         self, experiment: Callable[..., pd.DataFrame], settings: dict[str, Any]
     ) -> dict[str, Any]:
-        """Everything that can change the table, part by part, as for a chapter's run."""
-        return {
-            "experiment": f"{experiment.__module__}.{experiment.__name__}",
-            "settings": results.plain(settings),
-            "library": keys.library_hash([f"import {experiment.__module__}"]),
-            "data": keys.data_hash(),
-            "model": keys.model_identity(self.spec),
-            "dtype": self.dtype,
-            "device": keys.device_class(self.device),
-            "versions": results.versions(),
-        }
+        """Everything that can change the table, part by part (`keys.table_parts`)."""
+        return keys.table_parts(
+            function_name(experiment),
+            settings,
+            self.spec,
+            device=self.device,
+            dtype=self.dtype,
+            sources=foreign_sources(experiment),
+        )
 
-    def _keep(
+    def _compute(
         self,
+        experiment: Callable[..., pd.DataFrame],
+        settings: dict[str, Any],
         path: Path,
-        table: pd.DataFrame,
-        name: str,
-        key: str,
-        parts: dict[str, Any],
         *,
-        seconds: float,
-    ) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        name: str,
+        parts: dict[str, Any],
+    ) -> TableSidecar:
+        """Run the experiment and keep its table, the sidecar last."""
+        _refuse_edited(parts)
+        began = time.monotonic()
+        shown = {"progress": True} if _takes_progress(experiment) else {}
+        table = experiment(self.model, **settings, **shown)
+        seconds = time.monotonic() - began
+        for file in (path, sidecar_path(path)):
+            results.remove_unfinished(file)
         sidecar_path(path).unlink(missing_ok=True)  # it would vouch for what is about to change
         with results.atomic_path(path) as temporary:
             table.reset_index(drop=True).to_parquet(temporary, index=False)
         sidecar = TableSidecar(
             experiment=name,
-            key=key,
+            key=keys.key_of(parts),
             parts=parts,
             sha256=results.sha256_of(path),
             rows=len(table),
@@ -148,6 +177,51 @@ class Store:
             environment=results.environment(),
         )
         results.write_json(sidecar_path(path), sidecar.model_dump())
+        return sidecar
+
+
+def function_name(experiment: Callable[..., pd.DataFrame]) -> str:
+    """Which function an experiment is, as `module:name`."""
+    return f"{experiment.__module__}:{experiment.__qualname__}"
+
+
+def foreign_sources(experiment: Callable[..., pd.DataFrame]) -> dict[str, str] | None:
+    """None for an experiment of this package; for any other, hashes of what it is made of.
+
+    For one of a file these are all Python files beside it. What is typed into a notebook or closes
+    over values could depend on anything: its hash is one that no other has, so that it is never
+    found again.
+    """
+    if experiment.__closure__ or experiment.__module__ == "__main__":
+        return {function_name(experiment): uuid.uuid4().hex}
+    if is_ours(experiment.__module__):
+        return None
+    beside = sorted(Path(inspect.getfile(experiment)).parent.glob("*.py"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in beside}
+
+
+def is_ours(function: str) -> bool:
+    """Whether a function, or a module, is of this package."""
+    return function.split(".")[0] == paths.PACKAGE.name
+
+
+def _refuse_edited(parts: Mapping[str, Any]) -> None:
+    """UserError where the sources have changed since this process loaded them.
+
+    It would compute with the old ones, and keep the table as made by the new ones.
+    """
+    if reach.sources_of(paths.PACKAGE) == _LOADED:
+        return
+    function = parts["experiment"] if is_ours(parts["experiment"]) else None
+    then, now = (
+        keys.reached_by(function, texts).hashes
+        for texts in (_LOADED, reach.sources_of(paths.PACKAGE))
+    )
+    if changed := keys.changed_parts(then, now):
+        raise UserError(
+            f"{changed[0]} of the library was changed after this session had loaded it: restart "
+            "the kernel, so that it is the new one that computes"
+        )
 
 
 def store_folder(model: str) -> Path:
@@ -155,6 +229,11 @@ def store_folder(model: str) -> Path:
     if named := os.environ.get(FOLDER_VARIABLE):
         return Path(named)
     return Path.cwd() / "results" / results.folder_name(model) / "store"
+
+
+def table_path(folder: Path, name: str, key: str) -> Path:
+    """The file of a table, whether it is there or not."""
+    return folder / f"{name}-{key[:16]}.parquet"
 
 
 def sidecar_path(table: Path) -> Path:
@@ -169,6 +248,17 @@ def read_sidecar(table: Path) -> TableSidecar | None:
         return sidecar if results.sha256_of(table) == sidecar.sha256 else None
     except (OSError, ValidationError):
         return None
+
+
+def damage_of(table: Path) -> str:
+    """What is wrong with a kept table that does not count; empty where it was never finished."""
+    if not sidecar_path(table).exists():
+        return ""
+    try:
+        TableSidecar.model_validate_json(sidecar_path(table).read_bytes())
+    except (OSError, ValidationError):
+        return "its sidecar cannot be read"
+    return "its table is not the one that was kept" if table.exists() else "its table is gone"
 
 
 def peak_memory() -> int:
