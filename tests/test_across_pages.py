@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 
 import pytest
@@ -135,11 +134,8 @@ def test_sizes(parameters, shown):
     assert say.size(parameters) == shown
 
 
-def test_the_front_tables_cells_end_neither_row_nor_cell():
-    one = claim("stages", "m", {"past_tense": 0.9}).model_copy(update={"why": "a|b\nc"})
-    row = front.claims_table({"runs/m/01": [one]}).splitlines()[-1]
-    assert row.endswith("| a\\|b c |") and len(re.findall(r"(?<!\\)\|", row)) == 5
-    assert front.claims_table({"runs/m/01": []}) == ""
+def test_text_in_a_cell_ends_neither_row_nor_cell():
+    assert front.cell("a|b\nc") == "a\\|b c"
 
 
 def test_every_state_has_a_sign_of_its_own(three):
@@ -172,7 +168,7 @@ def test_depth_points_stand_at_their_depths(three):
         assert found == sorted(depths.loc[depths["stage"] == stage, "relative_depth"])
 
 
-def test_the_front_table_names_what_fails_once_with_where_it_does():
+def test_a_verdict_names_what_fails_once_with_where_it_does():
     def measured(relation, name, holds):
         return claims.Measured(
             relation=relation, name=name, value=0.1, low=0.0, high=0.2, n=50, bound=0.5, holds=holds
