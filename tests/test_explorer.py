@@ -12,7 +12,7 @@ import torch
 
 from ovectors import paths
 from ovectors.errors import UserError
-from ovectors.experiments.layer_maps import Layers
+from ovectors.experiments.shared.layers import Layers
 from ovectors.explorer import data, files
 
 SCRIPT = Path(__file__).resolve().parents[1] / "book" / "_static" / "explorer.js"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ovectors.experiments.stages import example_items
+from ovectors.experiments.stages.judge import example_items
 
 if TYPE_CHECKING:
     import pandas as pd
