@@ -6,6 +6,7 @@ findings.md         claim cards, and each chapter's findings
 journey.md          one prompt's way through the layers
 rules.md            the rules of the verdicts
 not_run.md          what has results and what has none
+explorer_data.md    of which models the explorer has data
 costs.md            what a sweep costs, from the benchmark
 noise.md            how far right answers are apart, from its measurement
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ovectors import comparison, paths, runs
 from ovectors.catalogue import catalogue
 from ovectors.claims import LEAST_ITEMS, RULES, Claim
+from ovectors.explorer import files as explorer
 from ovectors.landing import cards, journey
 from ovectors.landing.cards import Card
 from ovectors.prose.costs import costs
@@ -32,6 +34,7 @@ from ovectors.statistics import N_RESAMPLES
 if TYPE_CHECKING:
     from ovectors.pages import Page
 
+EXTRA = "_vendor"  # what it holds is copied to the root of the book: `html_extra_path`
 STAGES_CHAPTER, STAGES_TABLE = "01_stages_of_processing", "stages"
 ROOT_FILES = {"CHANGELOG.md": "changelog.md", "CITATION.cff": "CITATION.cff"}
 """Files of the project's root that are shown as pages or in them."""
@@ -42,6 +45,7 @@ def write(folder: Path, pages: Sequence[Page]) -> None:
     dealt = claim_cards(pages)
     counted = cards.count_sentence(dealt)
     pieces = {
+        "explorer_data": explorer.put(folder / EXTRA),
         "verdicts": f"**What was found.** {counted}\n\n{cards.verdict_list(dealt)}",
         "on_which_model": f"**On which model.** {cards.model_sentence(dealt)}",
         "findings": "\n".join([cards.deck(dealt), *quoted_findings(pages)]),

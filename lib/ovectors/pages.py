@@ -21,7 +21,7 @@ from ovectors.notebooks import Chapter, find_chapters, read_notebook
 _RUN_ENTRY = re.compile(r"runs/([^/]+)/([^/]+)")
 _APART = "# what the cell above printed"  # a cell without any source would not be shown at all
 # Written by hand, but no pages: what runs leave, and what editors leave.
-_NOT_COPIED = shutil.ignore_patterns("runs", "results", ".*", "__pycache__")
+_NOT_COPIED = shutil.ignore_patterns("runs", "results", "explorer", ".*", "__pycache__")
 
 
 @dataclass(frozen=True, kw_only=True)
