@@ -214,7 +214,7 @@ print(Store(sys.argv[1], folder=sys.argv[2]).table(slow)["number"][0])
 def test_two_processes_that_want_the_same_table_compute_it_once(folder, tables, tmp_path):
     command = [sys.executable, "-c", COMPUTE, str(folder), str(tables)]
     pair = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(2)]
-    assert [process.communicate(timeout=120)[0] for process in pair] == [b"1\n"] * 2
+    assert [process.communicate(timeout=600)[0] for process in pair] == [b"1\n"] * 2
     assert (tmp_path / "calls").read_text() == "x"
     assert not [*tables.glob("*.lock")]
 
