@@ -137,7 +137,9 @@ def test_what_closes_over_values_is_never_taken_from_the_store(folder, tables):
 
 def test_a_session_does_not_compute_with_sources_that_were_edited(folder, tables, monkeypatch):
     """Its key would be that of the new ones, and its numbers those of the old."""
-    was = tuple((name, text.replace("its table is gone", "it is gone")) for name, text in store._LOADED)
+    was = tuple(
+        (name, text.replace("its table is gone", "it is gone")) for name, text in store._LOADED
+    )
     opened(folder, tables).table(last_logits)
     assert was != store._LOADED
     monkeypatch.setattr(store, "_LOADED", was)
