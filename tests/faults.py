@@ -192,6 +192,7 @@ class Harness:
 
     def __init__(self, project: Path, *, seed: int = 0) -> None:
         self.project, self.draw, self.report = project, random.Random(seed), Report()
+        self.modes: list[str] = []
         began = time.monotonic()
         self._finish()
         self.report.undisturbed = time.monotonic() - began
@@ -222,7 +223,9 @@ class Harness:
         return not ended
 
     def _kill(self, batch: subprocess.Popen[str]) -> str:
-        mode = self.draw.choice(("batch", "kernel", "both"))
+        if not self.modes:  # each as often as the others
+            self.modes = self.draw.sample(("batch", "kernel", "both"), 3)
+        mode = self.modes.pop()
         mine = kernels(self.project, of=batch.pid)
         victims = [self.draw.choice(mine)] if mine and mode != "batch" else []
         mode = mode if victims else "batch"
