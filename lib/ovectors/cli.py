@@ -173,7 +173,7 @@ def book(verbose: bool) -> None:
     from ovectors.building import BookFailed, build_book
 
     try:
-        index = build_book(report=_say, verbose=verbose)
+        index = build_book(report=say, verbose=verbose)
     except BookFailed as error:
         print(f"ovectors: {error}", file=sys.stderr)
         raise CommandFailed() from None
