@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hand_written import NETS, hand_written
 from ovectors.encoding import EncodedPrompts, encode_relation
-from ovectors.experiments import switches
+from ovectors.experiments.linear_update.measure import answered
 from ovectors.models import LanguageModel
 from tiny_models import tiny
 
@@ -72,5 +72,5 @@ def made(case: str) -> Made:
 
 def use(one: Made, monkeypatch: pytest.MonkeyPatch) -> LanguageModel:
     """Have every experiment of the chapter run on these prompts, whatever relation it names."""
-    monkeypatch.setattr(switches, "encode_relation", lambda *_, **__: one.encoded)
+    monkeypatch.setattr(answered, "encode_relation", lambda *_, **__: one.encoded)
     return one.model

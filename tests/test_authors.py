@@ -12,8 +12,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from ovectors import authors, catalogue, lens, stream
 from ovectors.errors import UserError
-from ovectors.experiments import authors_vectors, content_independence
-from ovectors.experiments.sources import Task, find_sources, o_vectors, patterns
+from ovectors.experiments.content_independence import gather
+from ovectors.experiments.content_independence.measure import authors_vectors
+from ovectors.experiments.content_independence.tasks import FURTHER, IN_DOMAIN
+from ovectors.experiments.shared.sources import Task, find_sources, o_vectors, patterns
 from ovectors.interventions import Replace, next_token_logits
 from ovectors.models import LanguageModel, load_model
 from ovectors.training.lexicon import Lexicon
@@ -90,7 +92,7 @@ def test_a_model_without_published_vectors_is_told_in_a_line():
     assert "none for mini-2m" in authors.missing("mini-2m")
     with pytest.raises(UserError, match="none for mini-2m"):
         authors.download("mini-2m", get=lambda url: pytest.fail("nothing may be fetched"))
-    assert authors_vectors.published_settings(catalogue.model_spec("mini-2m"), {}) == {}
+    assert gather.published_settings(catalogue.model_spec("mini-2m"), {}) == {}
 
 
 def test_a_network_that_fails_is_a_user_error(monkeypatch):
@@ -106,16 +108,16 @@ def test_a_network_that_fails_is_a_user_error(monkeypatch):
 
 
 def test_the_paper_s_layers_and_examples_are_those_of_the_catalogue():
-    tasks = content_independence.IN_DOMAIN | content_independence.FURTHER
-    medium = authors_vectors.paper_settings(catalogue.model_spec("gpt2-medium"), tasks)
+    tasks = IN_DOMAIN | FURTHER
+    medium = gather.paper_settings(catalogue.model_spec("gpt2-medium"), tasks)
     assert set(medium) == set(tasks)
     found = {name: (one["source_layer"], one["start_layer"]) for name, one in medium.items()}
     assert found["world_capitals"] == found["us_state_capitals"] == (19, 18)
     assert found["past_tense"] == found["irregular_verbs"] == (18, 18)
     assert medium["us_state_capitals"]["examples"] == ("Poland",)
-    big = authors_vectors.paper_settings(catalogue.model_spec("gpt-j-6b"), tasks)
+    big = gather.paper_settings(catalogue.model_spec("gpt-j-6b"), tasks)
     assert big["world_capitals"]["start_layer"] == big["world_capitals"]["source_layer"] == 13
-    assert authors_vectors.paper_settings(catalogue.model_spec("mini-2m"), tasks) == {}
+    assert gather.paper_settings(catalogue.model_spec("mini-2m"), tasks) == {}
 
 
 @pytest.fixture
@@ -141,7 +143,7 @@ def stand_in(folder, monkeypatch):
 
 def test_a_published_vector_is_tried_beside_ours(stand_in):
     model, spec, one = stand_in
-    settings = authors_vectors.published_settings(spec, content_independence.IN_DOMAIN)
+    settings = gather.published_settings(spec, IN_DOMAIN)
     assert settings["world_capitals"]["start_layer"] == 2
     table = authors_vectors.authors_vectors(
         model, **settings["world_capitals"], n_items=40, max_items=6

@@ -9,10 +9,26 @@ import pytest
 import torch
 
 from ovectors.claims import LEAST_ITEMS
-from ovectors.experiments import beyond, survey
-from ovectors.experiments import content_independence as ci
-from ovectors.experiments.groups import kind_of
-from ovectors.experiments.layer_maps import Layers
+from ovectors.experiments.beyond import gather, judge
+from ovectors.experiments.beyond.gather import N_SOURCES, Beyond
+from ovectors.experiments.beyond.judge import (
+    CONTROL_BEATEN,
+    CRITERIA,
+    DOES_NOT,
+    IN_PART,
+    NOT_MEASURED,
+    OBEYS,
+    OTHER_BEATEN,
+    RANDOM_BEATEN,
+    TOO_FEW,
+    UNTESTABLE,
+)
+from ovectors.experiments.content_independence import tasks
+from ovectors.experiments.content_independence.tasks import IN_DOMAIN
+from ovectors.experiments.shared.kinds import kind_of
+from ovectors.experiments.shared.layers import Layers
+from ovectors.experiments.shared.replacing import CONTROL, OWN, RANDOM
+from ovectors.experiments.survey import LEAST_ACCURACY
 from ovectors.figures import beyond as figures
 from ovectors.prompts import GENERIC
 from ovectors.prose import beyond as prose
@@ -39,7 +55,7 @@ def own():
 
 @pytest.fixture(scope="module")
 def measured(store, own):
-    return beyond.measure_all(store, [own], least_accuracy=-1)
+    return gather.measure_all(store, [own], least_accuracy=-1)
 
 
 # -- one relation, by hand ----------------------------------------------------------------------
@@ -65,19 +81,19 @@ def test_accuracy_is_that_of_the_models_own_logits(store, own, measured):
 
 
 def test_the_overview_is_made_of_the_tables(measured):
-    gains = beyond.gains(measured)
-    (row,) = beyond.overview(measured, gains).itertuples()
+    gains = judge.gains(measured)
+    (row,) = judge.overview(measured, gains).itertuples()
     table = measured.tables["capitals_all_over"]
     single = {name: part["rank_answer"] for name, part in table.groupby("condition")}
     ranks = {name: 1 / ranks.astype(float) for name, ranks in single.items()}
-    assert row.before == pytest.approx(ranks[ci.CONTROL].mean())
-    assert row.after == pytest.approx(ranks[ci.OWN].mean())
-    assert row.top1 == pytest.approx((ranks[ci.OWN] == 1).mean())
+    assert row.before == pytest.approx(ranks[CONTROL].mean())
+    assert row.after == pytest.approx(ranks[OWN].mean())
+    assert row.top1 == pytest.approx((ranks[OWN] == 1).mean())
     above = gains.set_index("criterion")["mean"]
-    assert above[beyond.CONTROL_BEATEN] == pytest.approx(row.after - row.before)
-    assert above[beyond.RANDOM_BEATEN] == pytest.approx(row.after - ranks[ci.RANDOM].mean())
-    other = gains.set_index("criterion").loc[beyond.OTHER_BEATEN]
-    condition = ci.other_condition(other["against"])
+    assert above[CONTROL_BEATEN] == pytest.approx(row.after - row.before)
+    assert above[RANDOM_BEATEN] == pytest.approx(row.after - ranks[RANDOM].mean())
+    other = gains.set_index("criterion").loc[OTHER_BEATEN]
+    condition = tasks.other_condition(other["against"])
     assert other["mean"] == pytest.approx(row.after - ranks[condition].mean())
     stages = measured.stages["capitals_all_over"]
     correct = stages[stages["correct"]]
@@ -90,8 +106,8 @@ def test_the_overview_is_made_of_the_tables(measured):
 
 def test_what_was_chosen_was_not_reported(measured):
     table = measured.tables["capitals_all_over"]
-    sources = set(table.loc[table["condition"] == ci.OWN, "vector"])
-    assert len(sources) == beyond.N_SOURCES
+    sources = set(table.loc[table["condition"] == OWN, "vector"])
+    assert len(sources) == N_SOURCES
     assert not sources & set(table["argument"].str.strip())
     assert set(table["start_layer"]) == {measured.layers["capitals_all_over"].start}
 
@@ -102,22 +118,22 @@ def test_shuffled_pairs_are_not_answered_and_do_not_obey(store, own):
     pairs = zip(own.items, answers, strict=True)
     items = tuple(Item(argument=a.argument, answer=b) for a, b in pairs if b != a.argument)
     shuffled = Relation(name="shuffled", title="Shuffled", items=items)
-    found = beyond.measure_all(store, [shuffled])
-    assert found.accuracies["shuffled"].value <= survey.LEAST_ACCURACY and not found.tables
-    claim = beyond.claim(found, model="m")
-    assert claim.verdict == "not testable here" and claim.why == beyond.UNTESTABLE
-    forced = beyond.measure_all(store, [shuffled], least_accuracy=-1)
-    assert beyond.claim(forced, model="m").verdict == "not supported"
+    found = gather.measure_all(store, [shuffled])
+    assert found.accuracies["shuffled"].value <= LEAST_ACCURACY and not found.tables
+    claim = judge.claim(found, model="m")
+    assert claim.verdict == "not testable here" and claim.why == UNTESTABLE
+    forced = gather.measure_all(store, [shuffled], least_accuracy=-1)
+    assert judge.claim(forced, model="m").verdict == "not supported"
 
 
 def test_a_model_that_has_learned_nothing_is_not_testable(tmp_path):
     folder = train("tiny", output=tmp_path / "untrained", steps=1)
     store = Store(str(folder), device="cpu", folder=tmp_path / "store")
-    found = beyond.measure_all(store, n_items=5)
+    found = gather.measure_all(store, n_items=5)
     assert list(found.accuracies) == list(MORE_RELATIONS) and not found.tables
-    gains = beyond.gains(found)
-    overview = beyond.overview(found, gains)
-    assert beyond.claim(found, model="untrained").verdict == "not testable here"
+    gains = judge.gains(found)
+    overview = judge.overview(found, gains)
+    assert judge.claim(found, model="untrained").verdict == "not testable here"
     assert len(overview) == len(MORE_RELATIONS) and gains.empty
     assert prose.mechanism_table(overview, gains) == prose.NOTHING_ANSWERED
     assert prose.NOTHING_ANSWERED in prose.summary("untrained", overview)
@@ -128,10 +144,10 @@ def test_a_model_that_has_learned_nothing_is_not_testable(tmp_path):
 
 def test_a_relation_of_which_nothing_can_be_measured_is_listed(store):
     same = Relation(name="same_start", title="", items=(Item(argument="zzqx", answer="zzqxy"),))
-    found = beyond.measure_all(store, [same])
+    found = gather.measure_all(store, [same])
     assert found.stages == {"same_start": None} and found.accuracies["same_start"].n == 0
-    overview = beyond.overview(found, beyond.gains(found))
-    assert overview["obeys"].tolist() == [beyond.NOT_MEASURED]
+    overview = judge.overview(found, judge.gains(found))
+    assert overview["obeys"].tolist() == [NOT_MEASURED]
     assert "no item can be measured" in prose.verdict_lines(overview)
     assert "no item can be measured" in prose.answered_sentence(overview)
 
@@ -145,21 +161,21 @@ def made_up(own=0.5, control=0.1, rand=0.1, other=0.1, item=0.0, *, items=30, so
     `item` is how much another item's answer rises with the own vectors.
     """
     rng = np.random.default_rng(0)
-    means = {ci.CONTROL: control, ci.OWN: own, ci.RANDOM: rand}
-    means[ci.other_condition("world_capitals")] = other
+    means = {CONTROL: control, OWN: own, RANDOM: rand}
+    means[tasks.other_condition("world_capitals")] = other
     rows = []
     for condition, mean in means.items():
-        for number in range(1 if condition == ci.CONTROL else sources):
+        for number in range(1 if condition == CONTROL else sources):
             for place in range(items):
                 noise = rng.uniform(-0.03, 0.03)
-                rise = item if condition == ci.OWN else 0
+                rise = item if condition == OWN else 0
                 row = {"condition": condition, "number": number, "item": place, "layer": 11}
                 row |= {"rank_answer": 1 / (mean + noise), "rank_other": 1 / (0.1 + rise + noise)}
                 rows.append(row | {"argument": f" a{place}"})
     return pd.DataFrame(rows)
 
 
-OBEYS = {}
+OBEYING = {}
 NUDGED = {"rand": 0.5}  # a random vector does as well
 UNMOVED = {"own": 0.1}
 ANY_ANSWER = {"item": 0.4}  # every answer of the relation rises alike
@@ -168,7 +184,7 @@ ANY_ANSWER = {"item": 0.4}  # every answer of the relation rises alike
 def everything(**tables):
     names = list(tables)
     known = {name: Interval(value=0.9, low=0.8, high=0.97, n=50) for name in names}
-    return beyond.Beyond(
+    return Beyond(
         stages=dict.fromkeys(names),
         accuracies=known,
         layers={name: Layers(source=8, start=9) for name in names},
@@ -180,19 +196,19 @@ def everything(**tables):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (OBEYS, beyond.OBEYS),
-        (NUDGED, beyond.IN_PART),
-        ({"other": 0.5}, beyond.IN_PART),
-        (ANY_ANSWER, beyond.IN_PART),
-        (UNMOVED, beyond.DOES_NOT),
-        ({"items": LEAST_ITEMS - 1}, beyond.TOO_FEW),
+        (OBEYING, OBEYS),
+        (NUDGED, IN_PART),
+        ({"other": 0.5}, IN_PART),
+        (ANY_ANSWER, IN_PART),
+        (UNMOVED, DOES_NOT),
+        ({"items": LEAST_ITEMS - 1}, TOO_FEW),
     ],
 )
 def test_a_relation_obeys_where_every_control_is_beaten(settings, said):
     found = everything(noun_plural=settings)
-    gains = beyond.gains(found)
-    assert beyond.verdicts(found, gains) == {"noun_plural": said}
-    assert gains["criterion"].tolist() == list(beyond.CRITERIA)
+    gains = judge.gains(found)
+    assert judge.verdicts(found, gains) == {"noun_plural": said}
+    assert gains["criterion"].tolist() == list(CRITERIA)
     assert gains.loc[2, "against"] == "world_capitals"
 
 
@@ -201,27 +217,27 @@ def test_a_relation_obeys_where_every_control_is_beaten(settings, said):
     [(5, 0, "supported"), (4, 3, "partly"), (0, 5, "partly"), (0, 4, "not supported")],
 )
 def test_the_claim_asks_for_five_relations(obeying, nudged, verdict):
-    settings = [OBEYS] * obeying + [NUDGED] * nudged + [UNMOVED]
+    settings = [OBEYING] * obeying + [NUDGED] * nudged + [UNMOVED]
     named = dict(zip(MORE_RELATIONS, settings, strict=False))
-    claim = beyond.claim(everything(**named), model="m")
+    claim = judge.claim(everything(**named), model="m")
     assert claim.verdict == verdict
     assert len(claim.measured) == 4 * len(settings)
 
 
 def test_intervals_widen_with_the_number_of_relations():
-    alone = beyond.gains(everything(noun_plural=OBEYS)).iloc[0]
-    among = beyond.gains(everything(**dict.fromkeys(MORE_RELATIONS[:12], OBEYS))).iloc[0]
+    alone = judge.gains(everything(noun_plural=OBEYING)).iloc[0]
+    among = judge.gains(everything(**dict.fromkeys(MORE_RELATIONS[:12], OBEYING))).iloc[0]
     assert among["high"] - among["low"] > alone["high"] - alone["low"]
 
 
 def test_the_control_relation_is_of_another_kind():
-    pool = [*MORE_RELATIONS, *ci.IN_DOMAIN]
+    pool = [*MORE_RELATIONS, *IN_DOMAIN]
     for name in MORE_RELATIONS:
-        other = beyond.other_relation(name, pool)
+        other = gather.other_relation(name, pool)
         assert kind_of(other) != kind_of(name)
     mine = {"mine": Relation(name="mine", title="", items=())}
-    assert beyond.other_relation("mine", ["mine", "noun_plural"], mine) == "noun_plural"
-    assert beyond.other_relation("noun_plural", ["noun_plural", "mine", "animal_sound"], mine) == (
+    assert gather.other_relation("mine", ["mine", "noun_plural"], mine) == "noun_plural"
+    assert gather.other_relation("noun_plural", ["noun_plural", "mine", "animal_sound"], mine) == (
         "animal_sound"
     )
 
@@ -232,18 +248,18 @@ def test_the_control_relation_is_of_another_kind():
 @pytest.fixture
 def tables():
     found = everything(
-        noun_plural=OBEYS, verb_gerund=NUDGED, animal_young=UNMOVED, person_plural={"items": 5}
+        noun_plural=OBEYING, verb_gerund=NUDGED, animal_young=UNMOVED, person_plural={"items": 5}
     )
     known = share([True] + [False] * 19)
-    found = beyond.Beyond(
+    found = Beyond(
         stages=dict.fromkeys((*found.tables, "element_symbol", "number_digits")),
         accuracies=found.accuracies | {"element_symbol": known, "number_digits": nothing()},
         layers=found.layers,
         tables=found.tables,
         switches={},
     )
-    gains = beyond.gains(found)
-    return beyond.overview(found, gains), gains
+    gains = judge.gains(found)
+    return judge.overview(found, gains), gains
 
 
 def test_sentences_follow_the_tables(tables):
@@ -259,7 +275,7 @@ def test_sentences_follow_the_tables(tables):
     shown = prose.mechanism_table(overview, gains).splitlines()
     assert len(shown) == 2 + 4 and shown[2].endswith("| yes |") and "| 8, 9 on |" in shown[2]
     assert "yes, +0.40 (world capitals)" in shown[2]
-    moved = overview.assign(obeys=beyond.DOES_NOT)
+    moved = overview.assign(obeys=DOES_NOT)
     assert "holds on 0 of 6 relations." in prose.mechanism_sentences(moved)
     assert "element" in prose.accuracy_table(overview)
 

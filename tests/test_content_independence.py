@@ -8,21 +8,26 @@ import pytest
 import torch
 
 from ovectors.errors import UserError
-from ovectors.experiments import content_independence as ci
-from ovectors.experiments import outcomes, sources
-from ovectors.experiments.sources import Task, find_sources, patterns
+from ovectors.experiments.content_independence import judge, tasks
+from ovectors.experiments.content_independence.judge.verdict import MORE_THAN_OTHER, RAISES
+from ovectors.experiments.content_independence.measure import content_independence
+from ovectors.experiments.shared.effects import effects, reciprocal
+from ovectors.experiments.shared.layer_maps import layer_map
+from ovectors.experiments.shared.layers import choose_layers
+from ovectors.experiments.shared.replacing import CONTROL, OWN, RANDOM
+from ovectors.experiments.shared.sources import Task, find_sources, members, patterns
 from ovectors.prompts import one_shot
 from ovectors.relations import load_relation
 from tiny_models import tiny
 
-SOURCE, START = 5, 4
+LAYER, START = 5, 4
 
 
 @pytest.fixture(scope="module")
 def table(mini):
-    settings = {"source_layer": SOURCE, "start_layer": START, "n_sources": 3, "n_controls": 2}
+    settings = {"source_layer": LAYER, "start_layer": START, "n_sources": 3, "n_controls": 2}
     others = (("uppercase", "", 3),)
-    return ci.content_independence(
+    return content_independence.content_independence(
         mini, "world_capitals", **settings, others=others, n_items=60, layers=None
     )
 
@@ -54,14 +59,14 @@ def test_the_intervention_at_all_positions_equals_one_in_plain_torch(mini, table
     network, tokenizer = mini.model, mini.tokenizer
     relation = load_relation("world_capitals")
     _, report = patterns(mini, relation, n_items=60)
-    own = table[table["condition"] == ci.OWN]
+    own = table[table["condition"] == OWN]
     item = {one.argument: one for one in relation.items}
     for name, rows in list(own.groupby("vector"))[:2]:
         ids = tokenizer.encode(one_shot(relation, item[name]).text)
         _, added = by_hand(network, torch.tensor(ids))
         for prompt in report.prompts[:6]:
             ids = torch.tensor(tokenizer.encode(prompt.text))
-            states, _ = by_hand(network, ids, added[SOURCE], START)
+            states, _ = by_hand(network, ids, added[LAYER], START)
             of_item = rows[rows["argument"] == prompt.argument].sort_values("layer")
             assert len(of_item) == mini.n_layers
             for column, word in (("answer", prompt.answer), ("argument", prompt.argument)):
@@ -74,7 +79,7 @@ def test_the_intervention_at_all_positions_equals_one_in_plain_torch(mini, table
 
 
 def test_the_control_run_is_the_model_itself(mini, table):
-    control = table[(table["condition"] == ci.CONTROL) & (table["layer"] == mini.n_layers - 1)]
+    control = table[(table["condition"] == CONTROL) & (table["layer"] == mini.n_layers - 1)]
     assert control["outcome"].eq("").all() and len(control) > 20
     _, report = patterns(mini, "world_capitals", n_items=60)
     text = {prompt.argument: prompt.text for prompt in report.prompts}
@@ -86,35 +91,35 @@ def test_the_control_run_is_the_model_itself(mini, table):
 
 
 def test_positions_last_and_all_are_different_runs(mini, table):
-    settings = {"source_layer": SOURCE, "start_layer": START, "n_sources": 3, "n_controls": 0}
-    last = ci.content_independence(
+    settings = {"source_layer": LAYER, "start_layer": START, "n_sources": 3, "n_controls": 0}
+    last = content_independence.content_independence(
         mini, "world_capitals", **settings, positions="last", n_items=60, layers=(-1,)
     )
-    every = ci.reciprocal(table, ci.OWN)
-    assert ci.reciprocal(last, ci.OWN).shape == every.shape
-    assert np.abs(ci.reciprocal(last, ci.OWN) - every).max() > 1e-3
-    assert ci.reciprocal(last, ci.CONTROL) == pytest.approx(ci.reciprocal(table, ci.CONTROL))
+    every = reciprocal(table, OWN)
+    assert reciprocal(last, OWN).shape == every.shape
+    assert np.abs(reciprocal(last, OWN) - every).max() > 1e-3
+    assert reciprocal(last, CONTROL) == pytest.approx(reciprocal(table, CONTROL))
 
 
 def test_no_source_is_among_the_reported_items(mini, table):
     assert not set(table["vector"]) & set(table["argument"].str.strip())
     found = find_sources(mini, Task(relation="world_capitals"), n_sources=3, n_items=60)
-    assert set(found.arguments) == set(table.loc[table["condition"] == ci.OWN, "vector"])
+    assert set(found.arguments) == set(table.loc[table["condition"] == OWN, "vector"])
 
 
 def test_random_vectors_are_as_long_as_the_own_ones(table):
     norms = table.groupby(["condition", "number"])["norm"].first()
     for number in (0, 1):
-        assert norms[ci.RANDOM, number] == pytest.approx(norms[ci.OWN, number], rel=1e-5)
+        assert norms[RANDOM, number] == pytest.approx(norms[OWN, number], rel=1e-5)
 
 
 def test_out_of_domain_items_get_the_other_set_s_vectors(mini):
-    settings = {"source_layer": SOURCE, "start_layer": START, "n_sources": 3, "n_controls": 1}
-    found = ci.content_independence(
+    settings = {"source_layer": LAYER, "start_layer": START, "n_sources": 3, "n_controls": 1}
+    found = content_independence.content_independence(
         mini, "us_state_capitals", vectors_from="world_capitals", **settings, n_items=20
     )
     countries = {item.argument for item in load_relation("world_capitals").items}
-    assert set(found.loc[found["condition"] == ci.OWN, "vector"]) <= countries
+    assert set(found.loc[found["condition"] == OWN, "vector"]) <= countries
     states = {f" {item.argument}" for item in load_relation("us_state_capitals").items}
     assert set(found["argument"]) <= states
 
@@ -125,7 +130,7 @@ def test_named_examples_are_the_sources(mini):
     with pytest.raises(UserError, match="Atlantis"):
         find_sources(mini, Task(relation="world_capitals"), examples=("Atlantis",))
     with pytest.raises(UserError, match="no group 'purple'"):
-        sources.members("past_tense", "purple")
+        members("past_tense", "purple")
 
 
 def test_all_passages_about_one_colour_are_on_one_side(mini):
@@ -144,67 +149,15 @@ def test_correct_sources_come_first(mini):
             assert (int(mini.model(ids).logits[0, -1].argmax()) == answer) == correct
 
 
-# Layers
-
-
-def test_layers_are_chosen_on_development_items_only(mini):
-    table = ci.layer_map(mini, "world_capitals", n_sources=2, n_items=60)
-    development, report = patterns(mini, "world_capitals", n_items=60)
-    arguments = {prompt.argument for prompt in development.prompts}
-    assert set(table["argument"]) <= arguments
-    assert not arguments & {prompt.argument for prompt in report.prompts}
-    assert not (table["argument"].str.strip() == table["vector"]).any()
-    pairs = set(zip(table["source_layer"], table["start_layer"], strict=True))
-    every = range(mini.n_layers)
-    late = int(0.75 * mini.n_layers)
-    assert {(layer, layer) for layer in every} | {(layer, late) for layer in every} <= pairs
-    best = ci.choose_layers(table)
-    assert {(best.source, layer) for layer in every} <= pairs
-
-
-def test_pairs_around_the_best_one_are_tried_where_layers_were_left_out(mini):
-    table = ci.layer_map(mini, "uppercase", n_sources=1, n_items=30, max_layers=4, max_items=4)
-    grid = {0, 4, 7, 11}
-    on_grid = table[table["on_grid"]]
-    assert set(on_grid["source_layer"]) | set(on_grid["start_layer"]) == grid
-    around = table[~table["on_grid"]]
-    assert len(around)
-    best = ci.choose_layers(on_grid)
-    for column, layer in (("source_layer", best.source), ("start_layer", best.start)):
-        below = max((one for one in grid if one < layer), default=-1)
-        above = min((one for one in grid if one > layer), default=12)
-        assert around[column].between(below + 1, above - 1).all()
-
-
-def test_the_best_pair_of_layers_is_chosen():
-    rows = [(2, 2, 4.0), (2, 2, 2.0), (3, 3, 1.0), (3, 3, 2.0), (3, 1, 1.0), (3, 1, 8.0)]
-    table = pd.DataFrame(rows, columns=["source_layer", "start_layer", "rank_answer"])
-    table["item"] = [0, 1] * 3
-    assert ci.choose_layers(table.assign(rank_before=5.0)) == ci.Layers(source=3, start=3)
-
-
-def test_a_map_of_every_pair_can_be_thinned(mini):
-    table = ci.layer_map(
-        mini, "uppercase", n_sources=1, n_items=30, every_pair=True, max_layers=3, max_items=4
-    )
-    even = table[table["on_grid"]]
-    assert len(even.groupby(["source_layer", "start_layer"])) == 9
-    assert set(even["source_layer"]) == set(even["start_layer"]) == {0, 6, 11}
-    assert table["item"].nunique() <= 4
-
-
-# Verdicts
-
-
 def made_up(own, *, control=4.0, random=4.0, other=4.0, other_after=50.0, items=40, vectors=3):
     """A table in which every item has the same ranks."""
     rows = []
-    conditions = {ci.CONTROL: (1, control), ci.OWN: (vectors, own), ci.RANDOM: (vectors, random)}
-    conditions[ci.other_condition("past_tense")] = (vectors, other)
+    conditions = {CONTROL: (1, control), OWN: (vectors, own), RANDOM: (vectors, random)}
+    conditions[tasks.other_condition("past_tense")] = (vectors, other)
     for condition, (count, rank) in conditions.items():
         for number in range(count):
             for item in range(items):
-                moved = other_after if condition == ci.OWN else 50.0
+                moved = other_after if condition == OWN else 50.0
                 rows.append((condition, number, item, rank, moved))
     table = pd.DataFrame(rows, columns=["condition", "number", "item", "rank_answer", "rank_other"])
     return table.assign(layer=3, relation="r", argument=table["item"].astype(str))
@@ -212,7 +165,7 @@ def made_up(own, *, control=4.0, random=4.0, other=4.0, other_after=50.0, items=
 
 def verdict(*tables):
     named = {f"relation_{number}": table for number, table in enumerate(tables)}
-    return ci.claim(named, model="m").verdict
+    return judge.claim(named, model="m").verdict
 
 
 def test_the_verdict_follows_the_rule():
@@ -236,12 +189,12 @@ def test_the_verdict_follows_the_rule():
 def test_each_control_can_refuse_what_the_control_run_grants(control, left):
     beaten = made_up(1.0, **control)
     assert verdict(beaten, beaten) == left
-    held = {one.criterion: one.holds for one in ci.evidence(beaten, "r")}
-    assert held[ci.RAISES] and sum(not value for value in held.values()) == 1
+    held = {one.criterion: one.holds for one in judge.evidence(beaten, "r")}
+    assert held[RAISES] and sum(not value for value in held.values()) == 1
 
 
 def test_evidence_is_the_difference_of_reciprocal_ranks():
-    found = ci.evidence(made_up(1.0, control=4.0, random=2.0, other=5.0, other_after=25.0), "r")
+    found = judge.evidence(made_up(1.0, control=4.0, random=2.0, other=5.0, other_after=25.0), "r")
     assert [one.found.value for one in found] == pytest.approx([0.75, 0.5, 0.8, 0.75 - 0.02])
     assert [one.paper for one in found] == [True, False, False, False]
 
@@ -253,8 +206,8 @@ def test_without_another_relation_s_vector_nothing_is_supported():
 
 
 def run(model, relation, **settings):
-    layers = ci.choose_layers(ci.layer_map(model, relation, n_sources=2, max_items=20, **settings))
-    return ci.content_independence(
+    layers = choose_layers(layer_map(model, relation, n_sources=2, max_items=20, **settings))
+    return content_independence.content_independence(
         model,
         relation,
         source_layer=layers.source,
@@ -274,22 +227,22 @@ def test_shuffled_pairs_are_not_supported(mini):
         for item, answer in zip(relation.items, answers[7:] + answers[:7], strict=True)
     ]
     table = run(mini, replace(relation, items=tuple(items)), n_items=40)
-    assert ci.claim({"uppercase": table}, model="mini-2m").verdict == "not supported"
+    assert judge.claim({"uppercase": table}, model="mini-2m").verdict == "not supported"
     # The vector may lift upper-cased words as a class: what tells is that it lifts all of them.
-    held = {one.criterion: one.holds for one in ci.evidence(table, "uppercase")}
-    assert not held[ci.MORE_THAN_OTHER]
+    held = {one.criterion: one.holds for one in judge.evidence(table, "uppercase")}
+    assert not held[MORE_THAN_OTHER]
 
 
 def test_random_weights_are_not_supported(untrained):
     tables = {name: run(untrained, name, n_items=40) for name in ("world_capitals", "uppercase")}
-    assert ci.claim(tables, model="untrained").verdict == "not supported"
+    assert judge.claim(tables, model="untrained").verdict == "not supported"
 
 
 @pytest.mark.parametrize("case", ["gptj", "llama", "bloom"])
 def test_every_family_can_be_intervened_on(case):
     model = tiny(case)
-    layers = ci.choose_layers(ci.layer_map(model, "uppercase", n_sources=2, n_items=20))
-    table = ci.content_independence(
+    layers = choose_layers(layer_map(model, "uppercase", n_sources=2, n_items=20))
+    table = content_independence.content_independence(
         model,
         "uppercase",
         source_layer=layers.source,
@@ -304,61 +257,20 @@ def test_every_family_can_be_intervened_on(case):
 
 def test_further_sets_are_shown_and_not_judged():
     good, bad = made_up(1.0), made_up(4.0)
-    found = ci.claim({"a": good, "b": good}, model="m", further={"irregular_verbs": bad})
+    found = judge.claim({"a": good, "b": good}, model="m", further={"irregular_verbs": bad})
     assert found.verdict == "supported"
     shown = {(one.relation, one.name) for one in found.measured if one.bound is None}
     assert ("past_tense", "no effect, irregular verbs") in shown
 
 
 def test_effects_tell_before_from_after():
-    found = ci.effects(made_up(1.0, control=4.0))
+    found = effects(made_up(1.0, control=4.0))
     assert found["mean reciprocal rank before"].value == 0.25
     assert found["mean reciprocal rank after"].value == found["answer on top after"].value == 1
     assert found["no effect"].value == 0
-    assert ci.effects(made_up(4.0, control=4.0))["no effect"].value == 1
+    assert effects(made_up(4.0, control=4.0))["no effect"].value == 1
 
 
 def test_a_single_item_gives_no_verdict(mini):
     table = run(mini, "uppercase", n_items=1)
-    assert ci.claim({"uppercase": table}, model="m").verdict == "not testable here"
-
-
-# Outcomes and the other item's answer
-
-
-def test_outcomes_are_sorted_by_what_is_on_top():
-    found = outcomes.outcomes(
-        np.array([1, 5, 9, 7, 6, 8, 5]),
-        np.array([1.0, 4.0, 4.0, 4.0, 4.0, 4.0, 3.0]),
-        control_top=np.array([5, 5, 5, 5, 5, 5, 5]),
-        control_rank=np.full(7, 4.0),
-        answer_ids=np.array([1, 1, 1, 1, 1, 1, 1]),
-        argument_ids=np.array([5, 5, 5, 5, 6, 5, 5]),
-        source_answer=9,
-        relation_answers={1, 7, 9},
-    )
-    assert found == [
-        outcomes.ANSWER,
-        outcomes.UNMOVED,
-        outcomes.SOURCE,
-        outcomes.OTHER,
-        outcomes.ARGUMENT,
-        outcomes.ELSE,
-        outcomes.ARGUMENT,
-    ]
-
-
-def test_other_answers_are_a_derangement():
-    answers = np.array([3, 3, 4, 5, 6, 6, 7, 8])
-    arguments = np.arange(100, 108)
-    found = outcomes.other_answers(answers, arguments, seed=1)
-    assert sorted(found) == sorted(answers) and (found != answers).all()
-    assert (found == outcomes.other_answers(answers, arguments, seed=1)).all()
-    assert (found != outcomes.other_answers(answers, arguments, seed=2)).any()
-
-
-def test_a_common_answer_still_leaves_another():
-    answers = np.array([3, 3, 3, 4])
-    found = outcomes.other_answers(answers, np.arange(100, 104))
-    assert (found != answers).all() and set(found) <= {3, 4}
-    assert outcomes.other_answers(np.array([3, 3]), np.array([1, 2])) is None
+    assert judge.claim({"uppercase": table}, model="m").verdict == "not testable here"

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from ovectors.experiments import content_independence as ci
-from ovectors.experiments import controls
-from ovectors.experiments.sources import Task, find_sources, material, patterns
+from ovectors.experiments.content_independence.measure import (
+    content_independence,
+    controls,
+    demonstrations,
+)
+from ovectors.experiments.content_independence.measure.controls import WRONG, ZERO
+from ovectors.experiments.shared.effects import reciprocal
+from ovectors.experiments.shared.replacing import CONTROL, OWN, source_vectors
+from ovectors.experiments.shared.sources import Task, find_sources, material, patterns
 from ovectors.interventions import Replace, next_token_logits
 from ovectors.prompts import one_shot
 from ovectors.relations import RELATIONS, Item, Relation, load_relation
@@ -48,26 +54,26 @@ def test_the_mean_ffn_output_equals_a_loop(mini, last_only):
 
 def test_every_control_is_measured_on_the_same_items_as_the_own_vectors(mini, table):
     settings = {"source_layer": SOURCE, "start_layer": START, "n_sources": 6, "n_controls": 0}
-    own = ci.content_independence(mini, "uppercase", **settings, n_items=60)
-    items = own[own["condition"] == ci.CONTROL]["argument"].tolist()
+    own = content_independence.content_independence(mini, "uppercase", **settings, n_items=60)
+    items = own[own["condition"] == CONTROL]["argument"].tolist()
     for _, rows in table.groupby(["condition", "number"]):
         assert rows["argument"].tolist() == items
-    assert ci.reciprocal(table, ci.CONTROL) == pytest.approx(ci.reciprocal(own, ci.CONTROL))
+    assert reciprocal(table, CONTROL) == pytest.approx(reciprocal(own, CONTROL))
 
 
 def test_the_conditions_are_what_they_are_called(mini, used, table):
     counts = table.groupby("condition")["number"].nunique()
-    assert counts[controls.WRONG] == 2 and counts[controls.ZERO] == 1
+    assert counts[WRONG] == 2 and counts[ZERO] == 1
     norms = table.groupby("condition")["norm"].first()
-    assert norms[controls.ZERO] == 0
-    own = ci.source_vectors(mini, used.sources, SOURCE, condition=ci.OWN)
+    assert norms[ZERO] == 0
+    own = source_vectors(mini, used.sources, SOURCE, condition=OWN)
     for count in (5, 6):  # six sources are fewer than the twenty that the last mean asks for
         mean = torch.stack([one.values for one in own[:count]]).mean(dim=0)
         assert norms[controls.mean_condition(count)] == pytest.approx(float(mean.norm()), rel=1e-5)
 
 
 def test_zero_is_the_run_with_the_ffns_taken_out(mini, used, table):
-    zero = table[table["condition"] == controls.ZERO].head(4)
+    zero = table[table["condition"] == ZERO].head(4)
     hidden = [block.mlp for block in mini.model.transformer.h[START:]]
     handles = [one.register_forward_hook(lambda _m, _a, out: 0 * out) for one in hidden]
     for row, ids in zip(zero.itertuples(), used.report.token_ids, strict=False):
@@ -83,7 +89,7 @@ def test_a_scale_multiplies_the_vector(mini, used):
     found = controls.scales(mini, "uppercase", **settings, factors=(0.5, 2.0), n_items=60)
     assert sorted(found["scale"].unique()) == [0.0, 0.5, 2.0]
     sources = find_sources(mini, Task(relation="uppercase"), n_sources=2, n_items=60)
-    vector = ci.source_vectors(mini, sources, SOURCE, condition=ci.OWN)[0].values
+    vector = source_vectors(mini, sources, SOURCE, condition=OWN)[0].values
     doubled = Replace(layers=range(START, mini.n_layers), positions="all", vector=2 * vector)
     encoded = material(mini, Task(relation="uppercase"), n_sources=2, n_items=60, max_items=150)
     logits = next_token_logits(mini, encoded.report, interventions=[doubled]).numpy()
@@ -97,7 +103,7 @@ def test_a_wrong_demonstration_differs_in_its_answer_alone(name):
     relation = load_relation(name)
     answers = {item.answer for item in relation.items}
     for item in relation.items[3:30]:
-        right, wrong = one_shot(relation, item), controls.wrong_demonstration(relation, item)
+        right, wrong = one_shot(relation, item), demonstrations.wrong_demonstration(relation, item)
         same = [one == other for one, other in zip(right.text, wrong.text, strict=False)]
         before = same.index(False)
         tail = 0
@@ -114,4 +120,4 @@ def test_a_relation_with_one_answer_has_no_wrong_demonstration():
     items = tuple(Item(argument=word, answer="yes") for word in ("a", "b"))
     items += (Item(argument="c", answer="no"),)
     relation = Relation(name="mine", title="mine", items=items)
-    assert controls.wrong_demonstration(relation, items[0]) is None
+    assert demonstrations.wrong_demonstration(relation, items[0]) is None

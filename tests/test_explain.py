@@ -11,13 +11,13 @@ import pytest
 import trivial
 from ovectors import cli, explain, keys, notebooks, paths, runs, store
 from ovectors.errors import UserError
-from ovectors.experiments import stages
+from ovectors.experiments.stages import measure
 from tiny_models import save_tiny
 
 pytestmark = pytest.mark.kernel
 
 ASKS = """
-from ovectors.experiments.stages import stages
+from ovectors.experiments.stages.measure import stages
 from ovectors.store import Store
 table = Store(model).table(stages, relation="uppercase", n_items=n_items)
 """
@@ -83,15 +83,15 @@ def test_a_rule_or_a_caption_runs_the_chapter_and_no_table(project):
 @pytest.mark.parametrize(
     ("file", "old", "new", "reason"),
     [
-        ("the experiment", "TOP_TOKENS = 5", "TOP_TOKENS = 6", "stages.TOP_TOKENS"),
-        ("lens.py", "def ranks(", "@staticmethod\ndef ranks(", "library: lens.ranks is another"),
+        ("the experiment", "TOP_TOKENS = 5", "TOP_TOKENS = 6", "measure.TOP_TOKENS"),
+        ("lens.py", "def decode(", "@staticmethod\ndef decode(", "library: lens.decode is another"),
         ("data/uppercase.csv", "argument", "argument", ""),
         ("data/uppercase.csv", "\n", "\nzebra,Zebra,colour\n", "data: data/uppercase.csv is"),
     ],
 )
 def test_what_a_table_is_made_of_is_named(project, file, old, new, reason):
     if file == "the experiment":
-        inside = stages.stages.__module__.split(".")[1:]
+        inside = measure.stages.__module__.split(".")[1:]
         file = "/".join(inside) + ".py"
     edit(paths.PACKAGE / file, old, new)
     (table,) = told().tables

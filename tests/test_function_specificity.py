@@ -8,21 +8,21 @@ import torch
 
 from hand_written import hand_written
 from ovectors.claims import LEAST_ITEMS
-from ovectors.experiments import function_specificity as which
-from ovectors.experiments.groups import (
-    LEAST_SHARED,
+from ovectors.experiments.content_independence.judge.verdict import MORE_THAN_OTHER
+from ovectors.experiments.function_specificity import gather, judge, measure
+from ovectors.experiments.function_specificity.gather import Specificity
+from ovectors.experiments.function_specificity.groups import (
     VISITOR,
     Group,
-    find_groups,
-    group_of,
     shared_patterns,
 )
-from ovectors.experiments.layer_maps import Layers
+from ovectors.experiments.function_specificity.judge import UNTESTABLE
+from ovectors.experiments.shared.layers import Layers
+from ovectors.experiments.shared.replacing import CONTROL
 from ovectors.figures import function_specificity as figures
 from ovectors.prompts import one_shot
 from ovectors.prose import function_specificity as prose
 from ovectors.relations import load_relation
-from ovectors.splits import is_development
 from ovectors.statistics import Interval, nothing
 from ovectors.store import Store
 from ovectors.training.train import train
@@ -33,78 +33,12 @@ NAMES = [name for name, _, _ in VERBS]
 
 @pytest.fixture(scope="module")
 def table(mini):
-    return which.confusion(mini, "verb", VERBS, n_sources=2, n_items=40, max_items=5, seed=1)
-
-
-# -- groups -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def groups(mini):
-    return find_groups(mini, ["world_capitals", "country_currency", *NAMES], seed=1)
-
-
-def test_arguments_belong_to_every_relation_of_their_group_and_chose_nothing(groups):
-    kinds = {group.kind: group for group in groups}
-    assert set(kinds) == {"place", "verb"}  # upper-casing is alone among the words
-    for group in groups:
-        assert len(group.arguments) >= LEAST_SHARED
-        for name in (one for one in group.relations if one != VISITOR):
-            pairs = {item.argument for item in load_relation(name).items}
-            assert pairs.issuperset(group.arguments)
-            assert not any(is_development(name, one, seed=1) for one in group.arguments)
-
-
-def test_answers_to_one_argument_start_with_different_tokens(mini, groups):
-    for group in groups:
-        encoded = shared_patterns(mini, group.kind, group.relations, seed=1)
-        for argument in group.arguments[:20]:
-            starts, texts = set(), set()
-            for one in encoded.values():
-                (place,) = [i for i, p in enumerate(one.prompts) if p.item.argument == argument]
-                texts.add(one.prompts[place].text)
-                starts.add(int(one.answer_ids[place]))
-                assert int(one.argument_ids[place]) not in starts
-            assert len(texts) == 1 and len(starts) == len(group.relations)
-
-
-def test_no_pattern_holds_an_answer_among_its_nonsense_words(mini):
-    names = ["adjective_comparative", "adjective_superlative", "adjective_antonym"]
-    encoded = shared_patterns(mini, "adjective", names)
-    answers = {}
-    for one in encoded.values():
-        for prompt in one.prompts:
-            answers.setdefault(prompt.text, set()).add(prompt.item.answer)
-    assert len(answers) > 20
-    assert all(not found & set(text.split()[:3]) for text, found in answers.items())
-
-
-def test_upper_casing_visits_words_that_are_written_small(mini, groups):
-    verbs = next(group for group in groups if group.kind == "verb")
-    assert VISITOR in verbs.relations
-    encoded = shared_patterns(mini, "verb", verbs.relations)[VISITOR]
-    item = encoded.prompts[0].item
-    assert item.answer == item.argument[0].upper() + item.argument[1:]
-    assert not any(VISITOR in group.relations for group in groups if group.kind == "place")
-
-
-def test_a_relation_that_leaves_too_few_arguments_stays_out(mini):
-    # Language and adjective of a country are mostly the same word.
-    names = ["country_language", "country_demonym"]
-    whole = group_of(mini, "place", names)
-    assert whole.relations == tuple(names) and not whole.left_out
-    least = len(whole.arguments) + 1
-    group = group_of(mini, "place", names, least=least)
-    assert group.relations == ("country_language",)
-    assert group.left_out == {"country_demonym": least - 1}
-
-
-# -- the intervention ---------------------------------------------------------------------------
+    return measure.confusion(mini, "verb", VERBS, n_sources=2, n_items=40, max_items=5, seed=1)
 
 
 def test_ranks_are_those_of_a_pass_in_plain_torch(mini, table):
     """The FFNs from the start layer on are replaced at all positions by one example's output."""
-    assert set(table["vector"]) == {which.CONTROL, *NAMES}
+    assert set(table["vector"]) == {CONTROL, *NAMES}
     relations = {name: load_relation(name) for name in NAMES}
     patterns = shared_patterns(mini, "verb", NAMES, seed=1)["past_tense"]
     texts = {prompt.argument: prompt.text for prompt in patterns.prompts}
@@ -140,7 +74,7 @@ def with_vector(network, ids, vector, start):
 
 
 def test_the_control_run_is_the_model_itself(mini, table):
-    control = table[(table["vector"] == which.CONTROL)]
+    control = table[(table["vector"] == CONTROL)]
     patterns = shared_patterns(mini, "verb", NAMES, seed=1)["past_tense"]
     texts = {prompt.argument: prompt.text for prompt in patterns.prompts}
     for row in control.itertuples():
@@ -154,10 +88,8 @@ def test_the_control_run_is_the_model_itself(mini, table):
 def test_no_source_is_among_the_arguments(table):
     assert not set(table["source"]) & set(table["argument"].str.strip())
     sizes = table.groupby(["vector", "answer_of"]).size()
-    assert set(sizes[which.CONTROL]) == {5} and set(sizes.drop(which.CONTROL)) == {10}
+    assert set(sizes[CONTROL]) == {5} and set(sizes.drop(CONTROL)) == {10}
 
-
-# -- what is made of it -------------------------------------------------------------------------
 
 RELATIONS = ("past_tense", "verb_third_person", "verb_gerund")
 
@@ -169,8 +101,8 @@ def made_up(ranks, *, kind="verb", relations=RELATIONS, items=40, sources=4, ali
     """
     rng = np.random.default_rng(seed)
     rows = []
-    for vector in (which.CONTROL, *relations):
-        for number in range(1 if vector == which.CONTROL else sources):
+    for vector in (CONTROL, *relations):
+        for number in range(1 if vector == CONTROL else sources):
             for answer_of in relations:
                 for item in range(items):
                     rank = max(1.0, ranks(vector, answer_of) * rng.uniform(0.8, 1.25))
@@ -185,7 +117,7 @@ def own_only(vector, answer_of):
 
 
 def all_alike(vector, answer_of):
-    return 20 if vector == which.CONTROL else 2
+    return 20 if vector == CONTROL else 2
 
 
 def nothing_moves(vector, answer_of):
@@ -195,44 +127,44 @@ def nothing_moves(vector, answer_of):
 def judged(ranks, **settings):
     table = made_up(ranks, **settings)
     group = Group(kind="verb", relations=RELATIONS, arguments=("a",) * 40, left_out={})
-    found = which.Specificity(
+    found = Specificity(
         accuracies={name: Interval(value=0.9, low=0.8, high=1, n=50) for name in RELATIONS},
         groups=(group,),
         layers={name: Layers(source=8, start=8) for name in RELATIONS},
         table=table,
     )
-    return which.claim(found, model="m")
+    return judge.claim(found, model="m")
 
 
 def test_the_matrix_is_made_of_means():
     table = made_up(own_only)
-    matrix = which.confusion_matrix(table).set_index(["vector", "answer_of"])
+    matrix = judge.confusion_matrix(table).set_index(["vector", "answer_of"])
     cell = table[(table["vector"] == "past_tense") & (table["answer_of"] == "verb_gerund")]
     found = matrix.loc[("past_tense", "verb_gerund")]
     assert found["mean"] == pytest.approx((1 / cell["rank"]).mean())
-    before = table[(table["vector"] == which.CONTROL) & (table["answer_of"] == "verb_gerund")]
+    before = table[(table["vector"] == CONTROL) & (table["answer_of"] == "verb_gerund")]
     assert found["rise"] == pytest.approx(found["mean"] - (1 / before["rank"]).mean())
     assert found["top1"] == (cell["rank"] == 1).mean() and found["n"] == 40
-    assert len(matrix) == 4 * 3 and matrix.index[0][0] == which.CONTROL
+    assert len(matrix) == 4 * 3 and matrix.index[0][0] == CONTROL
 
 
 def test_raising_every_answer_of_a_relation_shows_beside_the_verdict():
     def beside(found):
-        (one, *_) = [m for m in found.measured if m.name == which.MORE_THAN_OTHER]
+        (one, *_) = [m for m in found.measured if m.name == MORE_THAN_OTHER]
         return one
 
     assert beside(judged(own_only)).low > 0.2  # another argument's answer stays where it is
     assert beside(judged(own_only, alike=True)).high < 0.1
     assert beside(judged(own_only)).holds is None
-    matrix = which.confusion_matrix(made_up(own_only, alike=True))
+    matrix = judge.confusion_matrix(made_up(own_only, alike=True))
     assert matrix["other"].tolist() == pytest.approx(matrix["mean"].tolist())
 
 
 def test_the_best_placed_answer_is_counted():
-    first = which.first_answers(made_up(own_only)).set_index(["vector", "answer_of"])
+    first = judge.first_answers(made_up(own_only)).set_index(["vector", "answer_of"])
     assert first.loc[("past_tense", "past_tense"), "mean"] == 1
     assert first.loc[("past_tense", "verb_gerund"), "mean"] == 0
-    shares = first.loc[which.CONTROL, "mean"]
+    shares = first.loc[CONTROL, "mean"]
     assert shares.sum() == pytest.approx(1) and set(first["relations"]) == {3}
 
 
@@ -272,7 +204,7 @@ def test_a_visitor_is_not_judged_away_from_home():
         Group(kind="verb", relations=("past_tense", VISITOR), arguments=(), left_out={}),
         Group(kind="word", relations=(VISITOR, "noun_plural"), arguments=(), left_out={}),
     )
-    assert which.judged(groups) == [
+    assert judge.judged(groups) == [
         ("verb", "past_tense"),
         ("word", VISITOR),
         ("word", "noun_plural"),
@@ -281,34 +213,31 @@ def test_a_visitor_is_not_judged_away_from_home():
 
 def test_a_model_that_has_learned_nothing_is_not_testable(tmp_path):
     folder = train("tiny", output=tmp_path / "untrained", steps=1)
-    found = which.measure_all(
+    found = gather.measure_all(
         Store(str(folder), device="cpu", folder=tmp_path / "store"), n_items=5
     )
     assert found.groups == () and found.table.empty
-    claim = which.claim(found, model="untrained")
-    assert claim.verdict == "not testable here" and claim.why == which.UNTESTABLE
+    claim = judge.claim(found, model="untrained")
+    assert claim.verdict == "not testable here" and claim.why == UNTESTABLE
     assert {one.relation for one in claim.measured} == set(found.accuracies)
-    matrix = which.confusion_matrix(found.table)
+    matrix = judge.confusion_matrix(found.table)
     assert prose.group_sentences(found.groups, found.layers, matrix) == prose.NO_GROUP
     assert prose.NO_GROUP in prose.specificity_summary(matrix)
     assert prose.matrix_sentences(matrix) == prose.NO_VECTOR
-    assert prose.answer_table(matrix, which.first_answers(found.table)) == prose.NO_ANSWER
+    assert prose.answer_table(matrix, judge.first_answers(found.table)) == prose.NO_ANSWER
     assert "no two relations" in figures.confusion_panels(matrix).texts[0].get_text()
     plt.close("all")
 
 
-# -- words and pictures -------------------------------------------------------------------------
-
-
 def test_sentences_follow_the_matrix():
     def said(ranks):
-        return prose.matrix_sentences(which.confusion_matrix(made_up(ranks)))
+        return prose.matrix_sentences(judge.confusion_matrix(made_up(ranks)))
 
     assert said(own_only) == "**Verbs.** Every relation's vectors raise their own answer most."
     assert "raise any answer" in said(nothing_moves) and "No relation" in said(nothing_moves)
 
     def past_only(vector, answer_of):
-        return 2 if answer_of == "past_tense" and vector != which.CONTROL else 20
+        return 2 if answer_of == "past_tense" and vector != CONTROL else 20
 
     assert "All vectors raise the same answer most, that of past tense." in said(past_only)
 
@@ -324,7 +253,7 @@ def test_sentences_follow_the_matrix():
 
 def test_the_table_quotes_the_numbers():
     table = made_up(own_only)
-    matrix, first = which.confusion_matrix(table), which.first_answers(table)
+    matrix, first = judge.confusion_matrix(table), judge.first_answers(table)
     shown = prose.answer_table(matrix, first).splitlines()
     assert len(shown) == 2 + 3 and "| Verbs: past tense | 0.05 |" in shown[2]
     assert shown[2].endswith("1.00 [1.00, 1.00] |")
@@ -352,7 +281,7 @@ def test_groups_and_unanswered_relations_are_named():
 
 
 def test_the_heat_map_shows_the_cells_and_frames_the_own_ones():
-    axis = figures.confusion_panels(which.confusion_matrix(made_up(own_only))).axes[0]
+    axis = figures.confusion_panels(judge.confusion_matrix(made_up(own_only))).axes[0]
     texts = [text.get_text() for text in axis.texts]
     assert len(texts) == 12 and len(axis.patches) == 3
     assert texts[0].startswith("0.05")

@@ -6,10 +6,13 @@ import pandas as pd
 import pytest
 
 from ovectors.claims import Published
-from ovectors.experiments import content_independence as ci
-from ovectors.experiments import controls, independence
-from ovectors.experiments.layer_maps import Layers
-from ovectors.experiments.outcomes import ANSWER, ARGUMENT, OUTCOMES
+from ovectors.experiments.content_independence import judge
+from ovectors.experiments.content_independence.judge.items import FORMED, SPLIT, UNFORMED, WHOLE
+from ovectors.experiments.content_independence.measure.controls import WRONG, ZERO
+from ovectors.experiments.shared.effects import effects as effects_of
+from ovectors.experiments.shared.layers import Layers
+from ovectors.experiments.shared.outcomes import ANSWER, ARGUMENT, OUTCOMES
+from ovectors.experiments.shared.replacing import CONTROL, OWN, RANDOM
 from ovectors.figures import content_independence as draw
 from ovectors.prose import content_independence as say
 
@@ -30,13 +33,13 @@ def rows(condition, number, rank, **more):
 @pytest.fixture
 def table():
     """Control run at rank 4; the first source lifts the answer to 1, the second to 2."""
-    parts = [rows(ci.CONTROL, 0, 4.0), rows(ci.OWN, 0, 1.0), rows(ci.OWN, 1, 2.0)]
-    parts += [rows(ci.RANDOM, number, 8.0) for number in (0, 1)]
+    parts = [rows(CONTROL, 0, 4.0), rows(OWN, 0, 1.0), rows(OWN, 1, 2.0)]
+    parts += [rows(RANDOM, number, 8.0) for number in (0, 1)]
     return pd.concat(parts, ignore_index=True)
 
 
 def test_effects_are_means_over_sources_and_items(table):
-    found = independence.effect_rows({"world_capitals": table}).set_index("measure")
+    found = judge.effect_rows({"world_capitals": table}).set_index("measure")
     assert found["value"].to_dict() == pytest.approx(
         {
             "mean reciprocal rank before": 0.25,
@@ -55,12 +58,12 @@ def test_effects_are_means_over_sources_and_items(table):
 
 def test_items_about_the_same_argument_count_as_one(table):
     same = table.assign(argument=[f" a{item % 6}" for item in table["item"]])
-    found = ci.effects(same)["mean reciprocal rank after"]
+    found = effects_of(same)["mean reciprocal rank after"]
     assert found.value == pytest.approx(0.75) and found.n == 6
 
 
 def test_the_spread_has_a_row_for_each_source(table):
-    found = independence.source_spread({"world_capitals": table})
+    found = judge.source_spread({"world_capitals": table})
     assert found["mean"].tolist() == pytest.approx([0.75, 0.25])
     assert found["correct"].tolist() == [True, False]
     said = say.spread_sentences(found)
@@ -69,31 +72,29 @@ def test_the_spread_has_a_row_for_each_source(table):
 
 
 def test_conditions_of_both_tables_stand_beside_each_other(table):
-    more = pd.concat(
-        [rows(ci.CONTROL, 0, 4.0), rows(controls.ZERO, 0, 10.0), rows(controls.WRONG, 0, 1.0)]
-    )
-    found = independence.condition_means({"world_capitals": table}, {"world_capitals": more})
+    more = pd.concat([rows(CONTROL, 0, 4.0), rows(ZERO, 0, 10.0), rows(WRONG, 0, 1.0)])
+    found = judge.condition_means({"world_capitals": table}, {"world_capitals": more})
     means = found.set_index("condition")["mean"]
     assert means.to_dict() == pytest.approx(
-        {ci.CONTROL: 0.25, ci.OWN: 0.75, ci.RANDOM: 0.125, controls.ZERO: 0.1, controls.WRONG: 1.0}
+        {CONTROL: 0.25, OWN: 0.75, RANDOM: 0.125, ZERO: 0.1, WRONG: 1.0}
     )
-    assert found.set_index("condition").loc[controls.ZERO, "above"] == pytest.approx(-0.15)
+    assert found.set_index("condition").loc[ZERO, "above"] == pytest.approx(-0.15)
     said = say.control_sentences(found)
     assert "control run 0.25, own vector 0.75" in said
     assert "As high or higher than the own vector, on average: wrong demonstration." in said
-    beaten = found[found["condition"] != controls.WRONG]
+    beaten = found[found["condition"] != WRONG]
     assert "No control reaches" in say.control_sentences(beaten)
 
 
 def test_factors_are_told_apart(table):
     split = table["item"] < 10
     mixed = table.assign(answer_tokens=np.where(split, 2, 1))
-    mixed.loc[split & (mixed["condition"] == ci.OWN), "rank_answer"] = 4.0
-    found = independence.by_tokens({"world_capitals": mixed}).set_index("level")
-    assert found.loc[independence.WHOLE, ["mean", "n"]].tolist() == pytest.approx([0.5, 14])
-    assert found.loc[independence.SPLIT, ["mean", "n"]].tolist() == pytest.approx([0, 10])
-    whole = independence.by_tokens({"world_capitals": table}).set_index("level")
-    assert whole.loc[independence.SPLIT, "n"] == 0
+    mixed.loc[split & (mixed["condition"] == OWN), "rank_answer"] = 4.0
+    found = judge.by_tokens({"world_capitals": mixed}).set_index("level")
+    assert found.loc[WHOLE, ["mean", "n"]].tolist() == pytest.approx([0.5, 14])
+    assert found.loc[SPLIT, ["mean", "n"]].tolist() == pytest.approx([0, 10])
+    whole = judge.by_tokens({"world_capitals": table}).set_index("level")
+    assert whole.loc[SPLIT, "n"] == 0
     assert "| none | none |" in say.factor_table(whole.reset_index())
 
 
@@ -107,45 +108,43 @@ def test_argument_formation_comes_from_the_one_shot_prompt(table):
             )
         ]
     )
-    found = independence.by_argument_formation(
-        {"world_capitals": table}, {"world_capitals": one_shot}
-    )
+    found = judge.by_argument_formation({"world_capitals": table}, {"world_capitals": one_shot})
     assert found.set_index("level")["n"].to_dict() == {
-        independence.FORMED: 9,
-        independence.UNFORMED: ITEMS - 9,
+        FORMED: 9,
+        UNFORMED: ITEMS - 9,
     }
 
 
 def test_outcomes_add_up(table):
-    found = independence.outcome_shares({"world_capitals": table}).set_index("outcome")["share"]
+    found = judge.outcome_shares({"world_capitals": table}).set_index("outcome")["share"]
     assert found.sum() == pytest.approx(1)
     assert found[ANSWER] == found[ARGUMENT] == 0.5
-    said = say.outcome_sentences(independence.outcome_shares({"world_capitals": table}))
+    said = say.outcome_sentences(judge.outcome_shares({"world_capitals": table}))
     assert "50.0% of the runs end on the answer; otherwise: the argument stays 50%." in said
 
 
 def test_the_example_is_one_that_the_vector_moved(table):
-    table.loc[(table["condition"] == ci.OWN) & (table["item"] < 5), "rank_answer"] = 9.0
-    found = independence.example(table)
-    assert set(found["item"]) == {5} and set(found["condition"]) == {ci.CONTROL, ci.OWN}
+    table.loc[(table["condition"] == OWN) & (table["item"] < 5), "rank_answer"] = 9.0
+    found = judge.example(table)
+    assert set(found["item"]) == {5} and set(found["condition"]) == {CONTROL, OWN}
     china = table.assign(argument=table["argument"].replace(" a2", " China"))
-    assert set(independence.example(china)["argument"]) == {" China"}
+    assert set(judge.example(china)["argument"]) == {" China"}
 
 
 def test_layer_curves_keep_the_control_run_apart(table):
     both = pd.concat([table.assign(layer=2, rank_answer=10.0), table], ignore_index=True)
-    found = independence.layer_curves({"world_capitals": both})
+    found = judge.layer_curves({"world_capitals": both})
     answers = found[found["token"] == "answer"].set_index(["condition", "layer"])["mean"]
-    assert answers[ci.OWN, 2] == pytest.approx(0.1) and answers[ci.OWN, 3] == pytest.approx(0.75)
-    assert answers[ci.CONTROL, 3] == pytest.approx(0.25)
-    own = found[(found["token"] == "answer") & (found["condition"] == ci.OWN)].set_index("layer")
+    assert answers[OWN, 2] == pytest.approx(0.1) and answers[OWN, 3] == pytest.approx(0.75)
+    assert answers[CONTROL, 3] == pytest.approx(0.25)
+    own = found[(found["token"] == "answer") & (found["condition"] == OWN)].set_index("layer")
     assert own.loc[3, ["rank", "top", "no_effect"]].tolist() == pytest.approx([4 / 3, 0.5, 0])
     assert own.loc[2, ["rank", "top", "no_effect"]].tolist() == pytest.approx([10, 0, 1])
     said = say.curve_sentences(found)
     assert "above the control run's from layer 3 to the last" in said
     assert "after layer 3 (50.0% of the runs)" in said
     assert "on top nowhere" in say.curve_sentences(found.assign(top=0.0))
-    lost = found.assign(mean=np.where(found["condition"] == ci.OWN, 0.1, found["mean"]))
+    lost = found.assign(mean=np.where(found["condition"] == OWN, 0.1, found["mean"]))
     assert "no higher than in the control run" in say.curve_sentences(lost)
 
 
@@ -223,15 +222,15 @@ def test_figures_are_drawn_from_whatever_was_measured(table):
         name: pd.concat([one.assign(layer=2), one], ignore_index=True)
         for name, one in tables.items()
     }
-    drawn(draw.layer_panels(independence.layer_curves(layered)))
-    drawn(draw.source_dots(independence.source_spread(tables)))
-    drawn(draw.control_points(independence.condition_means(tables, {})))
-    assert "50%" in drawn(draw.outcome_bars(independence.outcome_shares(tables)))
+    drawn(draw.layer_panels(judge.layer_curves(layered)))
+    drawn(draw.source_dots(judge.source_spread(tables)))
+    drawn(draw.control_points(judge.condition_means(tables, {})))
+    assert "50%" in drawn(draw.outcome_bars(judge.outcome_shares(tables)))
     scaled = {
-        name: pd.concat([one, one[one["condition"] == ci.OWN].assign(scale=2.0)])
+        name: pd.concat([one, one[one["condition"] == OWN].assign(scale=2.0)])
         for name, one in tables.items()
     }
-    drawn(draw.scale_lines(independence.scale_curve(scaled)))
+    drawn(draw.scale_lines(judge.scale_curve(scaled)))
 
 
 def test_the_map_marks_the_chosen_pair_where_it_was_tried():
@@ -244,7 +243,7 @@ def test_the_map_marks_the_chosen_pair_where_it_was_tried():
             for item in range(3)
         ]
     ).assign(on_grid=True)
-    cells = independence.map_cells({"r": maps}, {"r": Layers(source=2, start=0)})
+    cells = judge.map_cells({"r": maps}, {"r": Layers(source=2, start=0)})
     best = cells.loc[cells["difference"].idxmax()]
     assert (best["source_layer"], best["start_layer"], best["difference"]) == (2, 0, 0.75)
     assert cells["chosen"].sum() == 1
@@ -253,7 +252,7 @@ def test_the_map_marks_the_chosen_pair_where_it_was_tried():
     (frame,) = figure.axes[0].patches
     assert frame.get_edgecolor()[:3] == (0, 0, 0)
     assert frame.get_xy() == pytest.approx((1 - 0.45, 0 - 0.45))  # source 2 is the second column
-    away = independence.map_cells({"r": maps}, {"r": Layers(source=1, start=1)})
+    away = judge.map_cells({"r": maps}, {"r": Layers(source=1, start=1)})
     assert len(draw.layer_maps(away).axes[0].patches) == 0
     plt.close("all")
 
@@ -283,15 +282,15 @@ def test_nothing_measured_gives_a_figure_that_says_so():
 
 def test_the_summary_follows_its_numbers(table):
     tables = {"world_capitals": table}
-    means = independence.condition_means(tables, {})
-    spread = independence.source_spread(tables)
-    shares = independence.outcome_shares(tables)
-    factors = independence.by_tokens(tables)
-    found = independence.effect_rows(tables)
+    means = judge.condition_means(tables, {})
+    spread = judge.source_spread(tables)
+    shares = judge.outcome_shares(tables)
+    factors = judge.by_tokens(tables)
+    found = judge.effect_rows(tables)
     said = say.summary("some-model", found, means, spread, shares, factors)
     assert "`some-model`" in said and "0.25 to 0.75 for world capitals (rises)" in said
     assert "above the control run and all control vectors for world capitals" in said
     assert "2 of 2 for world capitals" in said and "cannot be compared here" in said
-    means.loc[means["condition"] == ci.RANDOM, "mean"] = 0.9
+    means.loc[means["condition"] == RANDOM, "mean"] = 0.9
     lost = say.summary("some-model", found, means, spread, shares, factors)
     assert "On no relation is the own vector above" in lost

@@ -11,14 +11,29 @@ import torch
 
 from made_answers import made, use
 from ovectors.errors import UserError
-from ovectors.experiments import linear_update as lu
-from ovectors.experiments import switches as sw
-from ovectors.experiments.readout import read_out
+from ovectors.experiments.linear_update import judge
+from ovectors.experiments.linear_update.judge.switches import ATTENTION, FFN
+from ovectors.experiments.linear_update.judge.verdict import (
+    ANSWERS,
+    COMES_BACK,
+    FFN_SWITCHES,
+    MORE_THAN_RANDOM,
+    OF_FFN_SWITCHES,
+)
+from ovectors.experiments.linear_update.measure import answered, arithmetic, switches
+from ovectors.experiments.linear_update.measure.arithmetic import (
+    ADD,
+    DEMO_SCALES,
+    OWN,
+    RANDOM,
+    SUBTRACT,
+)
+from ovectors.experiments.linear_update.measure.readout import read_out
 from ovectors.figures import linear_update as draw
 from ovectors.models import load_model
 from ovectors.prose import linear_update as say
 from ovectors.relations import load_relation
-from tiny_models import LAYERS, PARALLEL, tiny
+from tiny_models import LAYERS, tiny
 
 FAMILIES = ("gpt2", "gptj", "bloom", "gpt_neox", "llama")
 CAPITALS = "world_capitals"
@@ -36,12 +51,12 @@ class Table:
         return self.rows[states[:, 0].long()]
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 2**20])
-def test_everything_is_read_off_the_same_logits(chunk_bytes) -> None:
+@pytest.mark.parametrize("budget_bytes", [1, 2**20])
+def test_everything_is_read_off_the_same_logits(budget_bytes) -> None:
     lens = Table([[3.0, 1.0, 2.0, 2.0], [0.0, 5.0, 5.0, 1.0]])
     states = torch.tensor([[0.0], [1.0], [0.0]])
     ids = torch.tensor([1, 3, 2]), torch.tensor([0, 2, 3])
-    found = read_out(lens, states, *ids, chunk_bytes=chunk_bytes)
+    found = read_out(lens, states, *ids, budget_bytes=budget_bytes)
     assert found.rank_argument.tolist() == [4, 3, 2.5]
     assert found.rank_answer.tolist() == [1, 1.5, 2.5]
     assert found.lead.tolist() == [2, 4, 0]
@@ -55,73 +70,21 @@ def test_a_logit_that_is_not_a_number_is_told() -> None:
         read_out(lens, torch.zeros(1, 1), torch.tensor([0]), torch.tensor([1]))
 
 
-def test_the_last_switch_is_where_the_answer_comes_to_stay() -> None:
-    on_top = np.array([[0, 1, 1, 0, 1], [1, 1, 0, 0, 0], [0, 1, 1, 0, 1], [1, 1, 1, 1, 0]])
-    assert sw.last_switch(on_top == 1).tolist() == [3, 0, 2, 3, sw.NO_SWITCH]
-
-
-@pytest.mark.parametrize("case", FAMILIES)
-def test_every_place_is_decoded_as_by_hand(case, monkeypatch) -> None:
-    one = made(case)
-    table = sw.switches(use(one, monkeypatch), CAPITALS)
-    state = {"before": one.states["before"], "after": one.states["after"]}
-    if case in PARALLEL:
-        state["attention alone"] = one.states["before"] + one.states["attention"]
-        state["ffn alone"] = one.states["before"] + one.states["ffn"]
-    else:
-        state["mid"] = one.states["mid"]
-    assert set(table["place"]) == set(state)
-    assert len(table) == len(state) * LAYERS * len(one.encoded)
-    for row in table.itertuples():
-        at = state[row.place][row.layer, row.item]
-        assert row.rank_answer == one.rank(at, one.encoded.answer_ids[row.item])
-        assert row.rank_argument == one.rank(at, one.encoded.argument_ids[row.item])
-    assert table["correct"].all()
-
-
-@pytest.mark.parametrize("case", FAMILIES)
-def test_the_switch_is_put_down_to_the_sublayer_that_makes_it(case, monkeypatch) -> None:
-    one = made(case)
-    items = sw.per_item(sw.switches(use(one, monkeypatch), CAPITALS))
-    makers = set()
-    for row in items.itertuples():
-        answer, s = one.encoded.answer_ids[row.item], row.switch
-        top = [one.rank(after, answer) == 1 for after in one.states["after"][:, row.item]]
-        assert all(top[s:]) and (s == 0 or not top[s - 1])
-        before, attention, ffn = (
-            one.states[p][s, row.item] for p in ("before", "attention", "ffn")
-        )
-        with_attention = one.rank(before + attention, answer) == 1
-        with_ffn = one.rank(before + ffn, answer) == 1
-        if one.rank(before, answer) == 1:
-            expected = sw.NEITHER
-        elif case not in PARALLEL:
-            expected = sw.ATTENTION if with_attention else sw.FFN
-        else:
-            names = {(True, True): sw.EITHER, (True, False): sw.ATTENTION, (False, True): sw.FFN}
-            expected = names.get((with_attention, with_ffn), sw.NEITHER)
-        assert row.made_by == expected
-        makers.add(expected)
-        argument = one.encoded.argument_ids[row.item]
-        assert row.argument_before == (one.rank(before, argument) == 1)
-    assert len(makers) > 1  # or the comparison would say little
-
-
 @pytest.mark.parametrize("case", FAMILIES)
 def test_every_trial_is_the_sum_that_it_says(case, monkeypatch) -> None:
     one = made(case)
-    table = lu.arithmetic(use(one, monkeypatch), CAPITALS, draws=1, scales=(0.5, 1.0))
-    own = table[table["vector"] == lu.OWN]
-    assert set(own["operation"]) == {lu.ADD, lu.SUBTRACT}
+    table = arithmetic.arithmetic(use(one, monkeypatch), CAPITALS, draws=1, scales=(0.5, 1.0))
+    own = table[table["vector"] == OWN]
+    assert set(own["operation"]) == {ADD, SUBTRACT}
     for row in own.itertuples():
-        sign = 1 if row.operation == lu.ADD else -1
+        sign = 1 if row.operation == ADD else -1
         o_vector = one.states["ffn"][row.switch, row.item]
         moved = one.states["after"][row.layer, row.item] + sign * row.scale * o_vector
         assert row.lead == pytest.approx(one.lead(moved, row.item), abs=1e-4)
         assert row.rank_answer == one.rank(moved, one.encoded.answer_ids[row.item])
         assert row.offset == row.layer - row.switch
-        assert (row.offset < 0) == (row.operation == lu.ADD)
-        if row.operation == lu.ADD:
+        assert (row.offset < 0) == (row.operation == ADD)
+        if row.operation == ADD:
             leads = one.states["after"][row.layer, row.item]
             assert one.rank(leads, one.encoded.argument_ids[row.item]) == 1
 
@@ -129,60 +92,60 @@ def test_every_trial_is_the_sum_that_it_says(case, monkeypatch) -> None:
 def test_states_and_scales_are_those_that_are_announced(monkeypatch) -> None:
     one = made("gpt2")
     model = use(one, monkeypatch)
-    table = lu.arithmetic(model, CAPITALS, draws=2, scales=(0.5, 1.0), most=5)
-    switched = sw.per_item(sw.switches(model, CAPITALS))
-    taken = table[(table["operation"] == lu.SUBTRACT) & table["full"]]
+    table = arithmetic.arithmetic(model, CAPITALS, draws=2, scales=(0.5, 1.0), most=5)
+    switched = judge.per_item(switches.switches(model, CAPITALS))
+    taken = table[(table["operation"] == SUBTRACT) & table["full"]]
     assert (taken["layer"] == taken["switch"]).all()
     unscaled = taken[taken["scale"] == 1]
     assert set(unscaled["item"]) == set(switched["item"])  # every item
     assert set(unscaled.groupby("item").size()) == {3}  # the o vector and two random ones
     assert taken[taken["scale"] == 0.5]["item"].nunique() == 5
     later = table[~table["full"]]
-    assert later["item"].nunique() <= 5 and set(later["scale"]) == set(lu.DEMO_SCALES)
+    assert later["item"].nunique() <= 5 and set(later["scale"]) == set(DEMO_SCALES)
     pairs = set(zip(later["vector"], later["draw"], strict=True))
-    assert pairs == {(lu.OWN, 0), (lu.RANDOM, 0)}
+    assert pairs == {(OWN, 0), (RANDOM, 0)}
 
 
 def test_random_vectors_are_as_long_as_the_o_vector_and_differ_by_seed_and_draw(monkeypatch):
     one = made("gpt2")
-    run = sw.answered(use(one, monkeypatch), CAPITALS)
-    vectors = lu._vectors(run, run.switch, draws=2, seed=3)
+    run = answered.answered(use(one, monkeypatch), CAPITALS)
+    vectors = arithmetic._vectors(run, run.switch, draws=2, seed=3)
     own = torch.stack([one.states["ffn"][s, item] for item, s in enumerate(run.switch)])
-    torch.testing.assert_close(vectors[lu.OWN, 0], own, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(vectors[OWN, 0], own, rtol=1e-6, atol=1e-6)
     for number in range(2):
-        norms = vectors[lu.RANDOM, number].norm(dim=1)
+        norms = vectors[RANDOM, number].norm(dim=1)
         torch.testing.assert_close(norms, own.norm(dim=1), rtol=1e-6, atol=1e-6)
-    assert not torch.equal(vectors[lu.RANDOM, 0], vectors[lu.RANDOM, 1])
-    again = lu._vectors(run, run.switch, draws=2, seed=3)[lu.RANDOM, 1]
-    assert torch.equal(again, vectors[lu.RANDOM, 1])
-    assert not torch.equal(lu._vectors(run, run.switch, draws=1, seed=4)[lu.RANDOM, 0], again)
+    assert not torch.equal(vectors[RANDOM, 0], vectors[RANDOM, 1])
+    again = arithmetic._vectors(run, run.switch, draws=2, seed=3)[RANDOM, 1]
+    assert torch.equal(again, vectors[RANDOM, 1])
+    assert not torch.equal(arithmetic._vectors(run, run.switch, draws=1, seed=4)[RANDOM, 0], again)
 
 
 def test_a_layer_of_the_papers_own_is_used_where_the_answer_is_on_top_after_it(monkeypatch) -> None:
     one = made("gpt2")
     model = use(one, monkeypatch)
-    table = lu.arithmetic(model, CAPITALS, layer=1, draws=0)
+    table = arithmetic.arithmetic(model, CAPITALS, layer=1, draws=0)
     assert set(table["source_layer"]) == {1}
     answer = one.encoded.answer_ids
     there = [
         i for i in range(len(one.encoded)) if one.rank(one.states["after"][1, i], answer[i]) == 1
     ]
-    unscaled = table[(table["operation"] == lu.SUBTRACT) & table["full"] & (table["scale"] == 1)]
+    unscaled = table[(table["operation"] == SUBTRACT) & table["full"] & (table["scale"] == 1)]
     assert set(unscaled["item"]) == set(there) and there
     row = unscaled.iloc[0]
     moved = one.states["after"][1, row["item"]] - one.states["ffn"][1, row["item"]]
     assert row["lead"] == pytest.approx(one.lead(moved, row["item"]), abs=1e-4)
     with pytest.raises(UserError, match="no layer 9"):
-        lu.arithmetic(model, CAPITALS, layer=9)
+        arithmetic.arithmetic(model, CAPITALS, layer=9)
 
 
-def trials(own, random, *, relation=CAPITALS, operation=lu.SUBTRACT):
+def trials(own, random, *, relation=CAPITALS, operation=SUBTRACT):
     """Unscaled trials at the switch: for each item whether the effect was there, own and random."""
     rows = []
-    for vector, there in ((lu.OWN, own), (lu.RANDOM, random)):
+    for vector, there in ((OWN, own), (RANDOM, random)):
         for item, effect in enumerate(there):
             better, worse = ("rank_argument", "rank_answer")[:: 1 if effect else -1]
-            if operation == lu.ADD:
+            if operation == ADD:
                 better, worse = worse, better
             row = {"relation": relation, "item": item, "operation": operation, "vector": vector}
             row |= {"full": True, "scale": 1.0, "draw": 0, "offset": 0, better: 2.0, worse: 5.0}
@@ -192,12 +155,12 @@ def trials(own, random, *, relation=CAPITALS, operation=lu.SUBTRACT):
 
 def test_effects_count_items_and_compare_the_right_ranks() -> None:
     table = trials([True, True, False, True], [False, False, False, True])
-    found = lu.effects(table).set_index("vector")
-    assert found.loc[lu.OWN, "share"] == 0.75 and found.loc[lu.RANDOM, "share"] == 0.25
-    assert found.loc[lu.OWN, "n"] == 4
-    assert lu.effects(table, outcome="on_top").set_index("vector").loc[lu.OWN, "share"] == 0
-    added = lu.effects(trials([True, False], [False, False], operation=lu.ADD))
-    assert added.set_index("vector").loc[lu.OWN, "share"] == 0.5
+    found = judge.effects(table).set_index("vector")
+    assert found.loc[OWN, "share"] == 0.75 and found.loc[RANDOM, "share"] == 0.25
+    assert found.loc[OWN, "n"] == 4
+    assert judge.effects(table, outcome="on_top").set_index("vector").loc[OWN, "share"] == 0
+    added = judge.effects(trials([True, False], [False, False], operation=ADD))
+    assert added.set_index("vector").loc[OWN, "share"] == 0.5
     assert (table["rank_argument"] < table["rank_answer"]).sum() == 4
 
 
@@ -205,7 +168,7 @@ def of_relation(relation, *, n=60, answered=1.0, by_ffn=1.0, back=1.0, by_chance
     """Items and trials with these shares."""
     place = np.arange(n) / n
     items = pd.DataFrame({"relation": relation, "item": range(n), "correct": place < answered})
-    made_by = np.where(place < by_ffn * answered, sw.FFN, sw.ATTENTION)
+    made_by = np.where(place < by_ffn * answered, FFN, ATTENTION)
     items["made_by"] = np.where(items["correct"], made_by, "")
     table = trials(place < back * answered, place < by_chance * answered, relation=relation)
     return items, table[table["item"].isin(items.loc[items["correct"], "item"])]
@@ -214,7 +177,7 @@ def of_relation(relation, *, n=60, answered=1.0, by_ffn=1.0, back=1.0, by_chance
 def verdict(*relations):
     items, tables = zip(*relations, strict=True)
     names = [one["relation"].iloc[0] for one in items]
-    return lu.claim(pd.concat(items), pd.concat(tables), model="m", relations=names)
+    return judge.claim(pd.concat(items), pd.concat(tables), model="m", relations=names)
 
 
 def test_the_verdict_follows_its_rule() -> None:
@@ -236,22 +199,22 @@ def test_the_evidence_is_in_the_order_of_the_rule() -> None:
     claim = verdict(of_relation("past_tense", answered=0.8, by_ffn=0.5, back=0.75, by_chance=0.25))
     evidence, beside = claim.measured[:4], claim.measured[4:]
     names = [one.name for one in evidence]
-    assert names == [lu.ANSWERS, lu.FFN_SWITCHES, lu.COMES_BACK, lu.MORE_THAN_RANDOM]
+    assert names == [ANSWERS, FFN_SWITCHES, COMES_BACK, MORE_THAN_RANDOM]
     values = [one.value for one in evidence]
     assert values == pytest.approx([0.8, 0.5, 0.75, 0.5], abs=0.03)
     assert [one.n for one in evidence] == [60, 48, 48, 48]
     assert [one.bound for one in evidence] == [0.1, 0.5, 0.5, 0.0]
     # The first half of the items are the FFN's, and the first three quarters come back.
-    assert [(one.name, one.value, one.n) for one in beside] == [(lu.OF_FFN_SWITCHES, 1.0, 24)]
+    assert [(one.name, one.value, one.n) for one in beside] == [(OF_FFN_SWITCHES, 1.0, 24)]
 
 
 def test_a_line_over_scales_is_about_the_same_items() -> None:
     table = trials([True, False, False, False], [False] * 4)
     more = table[table["item"] < 2].assign(scale=2.0)
-    both = lu.effects(pd.concat([table, more])).set_index(["vector", "scale"])
-    assert both["n"].tolist() == [4, 4, 2, 2] and both.loc[(lu.OWN, 1.0), "share"] == 0.25
-    swept = lu.effects(pd.concat([table, more]), swept=True).set_index(["vector", "scale"])
-    assert set(swept["n"]) == {2} and swept.loc[(lu.OWN, 1.0), "share"] == 0.5
+    both = judge.effects(pd.concat([table, more])).set_index(["vector", "scale"])
+    assert both["n"].tolist() == [4, 4, 2, 2] and both.loc[(OWN, 1.0), "share"] == 0.25
+    swept = judge.effects(pd.concat([table, more]), swept=True).set_index(["vector", "scale"])
+    assert set(swept["n"]) == {2} and swept.loc[(OWN, 1.0), "share"] == 0.5
 
 
 def test_an_item_without_a_last_switch_counts_as_one_that_does_not_come_back() -> None:
@@ -261,8 +224,8 @@ def test_an_item_without_a_last_switch_counts_as_one_that_does_not_come_back() -
 
 
 def run_whole(model, relation, **settings):
-    items = sw.per_item(sw.switches(model, relation, **settings))
-    return items, lu.arithmetic(model, relation, draws=1, most=20, **settings)
+    items = judge.per_item(switches.switches(model, relation, **settings))
+    return items, arithmetic.arithmetic(model, relation, draws=1, most=20, **settings)
 
 
 def test_shuffled_pairs_are_not_supported() -> None:
@@ -283,73 +246,27 @@ def test_shuffled_pairs_are_not_supported() -> None:
 def test_a_random_model_is_not_supported_and_nothing_breaks() -> None:
     model = tiny("gpt2")
     items, table = run_whole(model, CAPITALS, n_items=30)
-    found = lu.claim(items, table, model="m", relations=[CAPITALS])
+    found = judge.claim(items, table, model="m", relations=[CAPITALS])
     assert found.verdict in ("not supported", "not testable here")
     correct = items["correct"].sum()
     assert correct < 3
-    shares = sw.maker_shares(items[~items["correct"]])
-    assert shares.empty and say.maker_table(shares, items, sw.chosen_layers(items))
-    none = lu.effects(table.iloc[:0])
+    shares = judge.maker_shares(items[~items["correct"]])
+    assert shares.empty and say.maker_table(shares, items, judge.chosen_layers(items))
+    none = judge.effects(table.iloc[:0])
     assert none.empty and say.effect_table(none) == say.NOTHING_TRIED
-    assert lu.effects_by_layer(table.iloc[:0]).empty
+    assert judge.effects_by_layer(table.iloc[:0]).empty
     for figure in (
-        draw.switch_layers(sw.makers_by_layer(items.assign(correct=False), layers=LAYERS)),
+        draw.switch_layers(judge.makers_by_layer(items.assign(correct=False), layers=LAYERS)),
         draw.effect_panels(none),
-        draw.layer_maps(lu.effects_by_layer(table.iloc[:0])),
+        draw.layer_maps(judge.effects_by_layer(table.iloc[:0])),
     ):
         assert "no item" in figure.texts[0].get_text()
-    assert "no such item" in draw.example_table(lu.example(table.iloc[:0], items))
-
-
-def test_chosen_layers_come_from_development_items_alone() -> None:
-    rows = [(CAPITALS, 2, True), (CAPITALS, 2, True), (CAPITALS, 1, True), (CAPITALS, 0, False)]
-    rows += [("uppercase", 1, True), ("uppercase", 0, False), ("uppercase", 0, False)]
-    items = pd.DataFrame(rows, columns=["relation", "switch", "development"]).assign(correct=True)
-    chosen = sw.chosen_layers(items).set_index("relation")
-    assert chosen["layer"].to_dict() == {CAPITALS: 2, "uppercase": 1}
-    assert chosen["n"].to_dict() == {CAPITALS: 3, "uppercase": 1}
-    assert sw.common_layer(items) == 1  # 2/3 at layer 2, 1/3 + 1 at layer 1
-    assert sw.common_layer(items.assign(development=False)) == 0
-
-
-def makers(*names):
-    return pd.DataFrame(
-        {
-            "relation": CAPITALS,
-            "item": range(len(names)),
-            "correct": [bool(name) for name in names],
-            "switch": range(len(names)),
-            "made_by": names,
-        }
-    )
-
-
-def test_shares_are_of_items_answered_correctly() -> None:
-    shares = sw.maker_shares(makers(sw.FFN, sw.FFN, sw.ATTENTION, "", sw.FFN)).set_index("made_by")
-    assert shares["share"].to_dict() == {sw.FFN: 0.75, sw.ATTENTION: 0.25, sw.NEITHER: 0.0}
-    assert set(shares["n"]) == {4}
-    bars = sw.makers_by_layer(makers(sw.FFN, sw.ATTENTION, "", sw.FFN), layers=5)
-    assert bars[bars["items"] > 0][["layer", "made_by"]].values.tolist() == [
-        [0, sw.FFN],
-        [3, sw.FFN],
-        [1, sw.ATTENTION],
-    ]
-    assert bars["share"].sum() == pytest.approx(1)
-
-
-def test_the_sentences_follow_the_shares() -> None:
-    often = say.maker_sentence(sw.maker_shares(makers(*[sw.FFN] * 30, sw.ATTENTION)))
-    assert "0.97" in often and "more than half of the items of world capitals" in often
-    seldom = say.maker_sentence(sw.maker_shares(makers(*[sw.ATTENTION] * 30, sw.FFN)))
-    assert "0.03" in seldom and "otherwise on world capitals (attention)" in seldom
-    assert "interval included" not in seldom
-    between = say.maker_sentence(sw.maker_shares(makers(sw.ATTENTION, sw.FFN)))
-    assert "More than half" not in between and "more than half" not in between
+    assert "no such item" in draw.example_table(judge.example(table.iloc[:0], items))
 
 
 def test_the_effect_sentence_and_table_quote_both_vectors() -> None:
     table = pd.concat([trials([True] * 3 + [False], [False] * 4)])
-    effects = lu.effects(table)
+    effects = judge.effects(table)
     said = say.effect_sentence(effects)
     assert "0.75 [" in said and "random vector: 0.00" in said and "scaled: none" in said
     assert "| World capitals | subtract | 1 | 0.75 [" in say.effect_table(effects)
@@ -359,36 +276,29 @@ def test_the_effect_sentence_and_table_quote_both_vectors() -> None:
     assert say.paper_layers({}) == say.NO_PAPER_LAYER
 
 
-def test_the_page_says_how_parallel_blocks_are_read() -> None:
-    assert "run in parallel" in say.rules(parallel=True)
-    assert "run in parallel" not in say.rules(parallel=False)
-
-
 def test_the_example_shows_what_was_tried_and_nothing_else(monkeypatch) -> None:
     one = made("llama")
     model = use(one, monkeypatch)
-    table = lu.arithmetic(model, CAPITALS, draws=1)
-    shown = lu.example(table, sw.switches(model, CAPITALS))
+    table = arithmetic.arithmetic(model, CAPITALS, draws=1)
+    shown = judge.example(table, switches.switches(model, CAPITALS))
     assert shown["layer"].tolist() == list(range(LAYERS))
     item = shown["argument"].iloc[0]
-    own = table[(table["argument"] == item) & (table["vector"] == lu.OWN) & (table["scale"] == 1)]
+    own = table[(table["argument"] == item) & (table["vector"] == OWN) & (table["scale"] == 1)]
     tried = shown[shown["operation"] != ""]
     assert tried["layer"].tolist() == sorted(own["layer"].unique())
     words = own.set_index("layer")["top_token"].to_dict()
     assert dict(zip(tried["layer"], tried["changed"], strict=True)) == words
-    assert (tried["operation"] == lu.ADD).any()  # such an item is preferred
+    assert (tried["operation"] == ADD).any()  # such an item is preferred
     page = draw.example_table(shown)
     assert page.count("<tr>") == LAYERS + 2 and "is-answer" in page and "− <b>" in page
 
 
 def test_the_figures_draw_the_numbers() -> None:
     effects = pd.concat([trials([True, True, False, False], [True] + [False] * 3)])
-    axis = draw.effect_panels(lu.effects(effects)).axes[0]
+    axis = draw.effect_panels(judge.effects(effects)).axes[0]
     heights = {line.get_label(): list(line.get_ydata()) for line in axis.get_lines()}
     assert heights["subtract: argument back above the answer"] == [0.5]
     assert heights["subtract a random vector"] == [0.25]
     assert "subtract: n = 4" in axis.get_title()
-    bars = draw.switch_layers(sw.makers_by_layer(makers(sw.FFN, sw.ATTENTION), layers=3)).axes[0]
-    assert [patch.get_height() for patch in bars.patches] == [0.5, 0, 0, 0, 0.5, 0]
-    maps = draw.layer_maps(lu.effects_by_layer(effects)).axes[0]
+    maps = draw.layer_maps(judge.effects_by_layer(effects)).axes[0]
     assert maps.collections[0].get_array().ravel().tolist() == [0.5]

@@ -9,10 +9,19 @@ import torch
 from torch.nn import functional as F
 
 from made_answers import made, use
-from ovectors.experiments import cosines as co
-from ovectors.experiments import linearity as ln
-from ovectors.experiments import switches as sw
-from ovectors.experiments.affine import PENALTIES, fit_affine
+from ovectors.experiments.linear_update import judge
+from ovectors.experiments.linear_update.judge.linearity import ratio
+from ovectors.experiments.linear_update.measure import answered, cosines, linearity
+from ovectors.experiments.linear_update.measure.affine import PENALTIES, fit_affine
+from ovectors.experiments.linear_update.measure.cosines import OWN_LAYERS, SAME_LAYER
+from ovectors.experiments.linear_update.measure.linearity import (
+    AFFINE,
+    MEAN,
+    NOTHING,
+    REMAINDER,
+    WHOLE,
+    Fitted,
+)
 from ovectors.figures import linear_update as draw
 from ovectors.models import load_model
 from ovectors.prose import linear_update as say
@@ -26,7 +35,7 @@ def halves(monkeypatch: pytest.MonkeyPatch, one) -> tuple[list[int], list[int]]:
     """Every second argument is a development item: enough of each to fit and to measure."""
     arguments = [prompt.item.argument for prompt in one.encoded.prompts]
     chosen = set(arguments[::2])
-    monkeypatch.setattr(sw, "is_development", lambda _, argument, seed: argument in chosen)
+    monkeypatch.setattr(answered, "is_development", lambda _, argument, seed: argument in chosen)
     places = range(len(arguments))
     return [i for i in places if i % 2 == 0], [i for i in places if i % 2]
 
@@ -84,7 +93,7 @@ def test_what_is_put_in_place_of_the_ffn_is_decoded_as_by_hand(case, monkeypatch
     one = made(case)
     model = use(one, monkeypatch)
     development, report = halves(monkeypatch, one)
-    table = ln.linearity(model, [CAPITALS])
+    table = linearity.linearity(model, [CAPITALS])
     assert set(table["item"]) == set(report) and set(table["fitted_on"]) == {len(development)}
     assert len(table) == len(report) * LAYERS * 5  # no other task here
     ffn = one.states["ffn"]
@@ -93,14 +102,14 @@ def test_what_is_put_in_place_of_the_ffn_is_decoded_as_by_hand(case, monkeypatch
         mean = ffn[layer, development].mean(dim=0)
         for row in table[table["layer"] == layer].itertuples():
             own, base = ffn[layer, row.item], bases[row.item]
-            added = {ln.NOTHING: 0 * own, ln.WHOLE: own, ln.MEAN: mean, ln.REMAINDER: own - mean}
-            if row.added == ln.AFFINE:
+            added = {NOTHING: 0 * own, WHOLE: own, MEAN: mean, REMAINDER: own - mean}
+            if row.added == AFFINE:
                 if np.isinf(row.penalty):
-                    added[ln.AFFINE] = mean
+                    added[AFFINE] = mean
                 else:
                     found = ridge_by_hand(bases[development], ffn[layer, development], row.penalty)
                     guess = np.append(base.numpy(), 1) @ found
-                    added[ln.AFFINE] = torch.from_numpy(guess)
+                    added[AFFINE] = torch.from_numpy(guess)
             state = base + added[row.added]
             assert row.lead == pytest.approx(one.lead(state, row.item), abs=1e-4)
             assert row.rank_answer == one.rank(state, one.encoded.answer_ids[row.item])
@@ -113,14 +122,14 @@ def test_what_is_put_in_place_of_the_ffn_is_decoded_as_by_hand(case, monkeypatch
 
 def test_the_other_tasks_mean_weighs_each_task_once() -> None:
     def fitted(means, count):
-        return ln.Fitted(run=None, fitted_on=count, report=None, means=means, maps=())
+        return Fitted(run=None, fitted_on=count, report=None, means=means, maps=())
 
     ones = torch.ones(2, 3)
     known = {"a": fitted(ones, 2), "b": fitted(3 * ones, 90), "c": fitted(9 * ones, 5)}
     known["d"] = fitted(None, 0)
-    assert torch.equal(ln.mean_of_others(known, "a"), 6 * ones)
-    assert torch.equal(ln.mean_of_others(known, "d"), 13 / 3 * ones)
-    assert ln.mean_of_others({"a": known["a"], "d": known["d"]}, "a") is None
+    assert torch.equal(linearity.mean_of_others(known, "a"), 6 * ones)
+    assert torch.equal(linearity.mean_of_others(known, "d"), 13 / 3 * ones)
+    assert linearity.mean_of_others({"a": known["a"], "d": known["d"]}, "a") is None
 
 
 @pytest.mark.parametrize("centred", [False, True])
@@ -128,16 +137,16 @@ def test_cosines_are_means_over_pairs(centred, monkeypatch) -> None:
     one = made("gpt2")
     model = use(one, monkeypatch)
     development, report = halves(monkeypatch, one)
-    table = co.cosines(model, [CAPITALS])
+    table = cosines.cosines(model, [CAPITALS])
     ffn = one.states["ffn"].clone()
     if centred:
         ffn -= ffn[:, development].mean(dim=1, keepdim=True)
     table = table[table["centred"] == centred]
     switch = table.drop_duplicates("item").set_index("item")["switch"]
-    for at in (co.OWN_LAYERS, co.SAME_LAYER):
-        rows = table[(table["at"] == at) & (table["layer"].isin([1]) | (at == co.OWN_LAYERS))]
+    for at in (OWN_LAYERS, SAME_LAYER):
+        rows = table[(table["at"] == at) & (table["layer"].isin([1]) | (at == OWN_LAYERS))]
         assert set(rows["item"]) == set(report)
-        layer = (lambda item: switch[item]) if at == co.OWN_LAYERS else (lambda _: 1)
+        layer = (lambda item: switch[item]) if at == OWN_LAYERS else (lambda _: 1)
         for row in rows.itertuples():
             own = ffn[layer(row.item), row.item]
             others = [ffn[layer(item), item] for item in report if item != row.item]
@@ -147,8 +156,8 @@ def test_cosines_are_means_over_pairs(centred, monkeypatch) -> None:
 
 def test_cosines_between_relations_and_their_panels() -> None:
     model = load_model("mini-2m", device="cpu")
-    table = co.cosines(model, [CAPITALS, "uppercase"], n_items=40)
-    cells = co.cosine_panels(table, layer=0)
+    table = cosines.cosines(model, [CAPITALS, "uppercase"], n_items=40)
+    cells = judge.cosine_panels(table, layer=0)
     assert cells.groupby("panel").size().tolist() == [4] * 4
     one = cells[cells["panel"] == "layer 0"].set_index(["relation", "other"])["cosine"]
     there, back = one[CAPITALS, "uppercase"], one["uppercase", CAPITALS]
@@ -165,50 +174,50 @@ def test_cosines_between_relations_and_their_panels() -> None:
 def made_up(*, mean=0.25, affine=1.0):
     """Two items, two layers: squared errors and leads that are easy to add up."""
     rows = []
-    things = {ln.NOTHING: (4, 0.0), ln.WHOLE: (0, 3.0), ln.MEAN: (mean * 4, 2.0)}
-    things |= {ln.REMAINDER: (4, 0.5), ln.AFFINE: (affine * 4, 1.0)}
+    things = {NOTHING: (4, 0.0), WHOLE: (0, 3.0), MEAN: (mean * 4, 2.0)}
+    things |= {REMAINDER: (4, 0.5), AFFINE: (affine * 4, 1.0)}
     for item in range(2):
         for layer in range(2):
             for added, (error, lead) in things.items():
                 row = {"relation": CAPITALS, "item": item, "layer": layer, "added": added}
                 row |= {"squared_norm": 4.0, "squared_error": error, "lead": lead - item - layer}
                 row |= {"switch": 1, "rank_answer": 1.0 if lead >= 2 - item else 5.0}
-                rows.append(row | {"same_top": added != ln.NOTHING, "fitted_on": 7})
+                rows.append(row | {"same_top": added != NOTHING, "fitted_on": 7})
     return pd.DataFrame(rows)
 
 
 def test_explained_is_one_minus_a_ratio_of_sums() -> None:
-    found = ln.explained(made_up()).set_index(["added", "layer"])
-    assert found.loc[(ln.MEAN, 0), "mean"] == 0.75 and found.loc[(ln.AFFINE, 1), "mean"] == 0
+    found = judge.explained(made_up()).set_index(["added", "layer"])
+    assert found.loc[(MEAN, 0), "mean"] == 0.75 and found.loc[(AFFINE, 1), "mean"] == 0
     errors, totals = np.array([1.0, 0.0, 3.0]), np.array([1.0, 2.0, 5.0])
-    one = ln.ratio(errors, totals)
+    one = ratio(errors, totals)
     assert one.value == 0.5 and one.low <= 0.5 <= one.high and one.n == 3
-    assert np.isnan(ln.ratio(errors[:1], totals[:1]).low)
-    assert ln.ratio(0 * errors, 0 * totals).n == 0
+    assert np.isnan(ratio(errors[:1], totals[:1]).low)
+    assert ratio(0 * errors, 0 * totals).n == 0
 
 
 def test_gains_are_differences_from_nothing() -> None:
-    found = ln.gains(made_up()).set_index(["added", "layer"])["mean"]
-    assert found[ln.WHOLE, 0] == 3 and found[ln.MEAN, 1] == 2 and found[ln.REMAINDER, 0] == 0.5
+    found = judge.gains(made_up()).set_index(["added", "layer"])["mean"]
+    assert found[WHOLE, 0] == 3 and found[MEAN, 1] == 2 and found[REMAINDER, 0] == 0.5
 
 
 def test_faithfulness_is_a_share_of_items() -> None:
-    found = ln.faithfulness(made_up()).set_index(["added", "layer"])["mean"]
-    assert found[ln.NOTHING, 0] == 0 and found[ln.MEAN, 1] == 1
+    found = judge.faithfulness(made_up()).set_index(["added", "layer"])["mean"]
+    assert found[NOTHING, 0] == 0 and found[MEAN, 1] == 1
 
 
 def test_at_the_switch_only_items_that_need_the_ffn_count() -> None:
-    found = ln.at_switch(made_up()).set_index("added")
+    found = judge.at_switch(made_up()).set_index("added")
     assert set(found["n"]) == {2}
-    assert found.loc[ln.MEAN, "share"] == 1 and found.loc[ln.AFFINE, "share"] == 0.5
+    assert found.loc[MEAN, "share"] == 1 and found.loc[AFFINE, "share"] == 0.5
     table = made_up()
-    table.loc[(table["item"] == 0) & (table["added"] == ln.NOTHING), "rank_answer"] = 1.0
-    assert set(ln.at_switch(table)["n"]) == {1}
+    table.loc[(table["item"] == 0) & (table["added"] == NOTHING), "rank_answer"] = 1.0
+    assert set(judge.at_switch(table)["n"]) == {1}
 
 
 def test_the_sentence_says_which_part_does_more() -> None:
     def shares(mean, rest):
-        rows = [(ln.MEAN, *mean), (ln.REMAINDER, *rest)]
+        rows = [(MEAN, *mean), (REMAINDER, *rest)]
         columns = ["added", "share", "low", "high"]
         return pd.DataFrame(rows, columns=columns).assign(relation=VERBS, n=50)
 
@@ -232,29 +241,33 @@ def test_the_cosine_sentence_claims_likeness_only_where_intervals_do() -> None:
 def test_tables_quote_the_chosen_layer() -> None:
     layers = pd.DataFrame([{"relation": CAPITALS, "layer": 1, "n": 4}])
     table = made_up()
-    shown = say.linearity_table(ln.explained(table), ln.gains(table), layers, ln.fitted_on(table))
+    shown = say.linearity_table(
+        judge.explained(table), judge.gains(table), layers, judge.fitted_on(table)
+    )
     assert "| World capitals | 1 | 7 | 2 | 0.75 [0.75, 0.75] | 0.00 [0.00, 0.00] | none" in shown
-    assert "| World capitals | 2 | 1.00" in say.switch_table(ln.at_switch(table))
+    assert "| World capitals | 2 | 1.00" in say.switch_table(judge.at_switch(table))
 
 
 def test_without_items_to_fit_on_there_are_empty_tables_and_figures_that_say_so() -> None:
     model = tiny("gptj")
-    table = ln.linearity(model, [CAPITALS], n_items=6)
-    alike = co.cosines(model, [CAPITALS], n_items=6)
+    table = linearity.linearity(model, [CAPITALS], n_items=6)
+    alike = cosines.cosines(model, [CAPITALS], n_items=6)
     assert table.empty and alike.empty
-    cells = co.cosine_panels(alike, layer=0)
-    for empty in (ln.explained(table), ln.gains(table), ln.faithfulness(table)):
+    cells = judge.cosine_panels(alike, layer=0)
+    for empty in (judge.explained(table), judge.gains(table), judge.faithfulness(table)):
         assert "too few items" in draw.curves(empty, ylabel="share").texts[0].get_text()
     assert "too few items" in draw.cosine_maps(cells).texts[0].get_text()
     layers = pd.DataFrame(columns=["relation", "layer", "n"])
-    said = say.linearity_table(ln.explained(table), ln.gains(table), layers, ln.fitted_on(table))
-    assert said == say.switch_table(ln.at_switch(table)) == say.NOTHING_FITTED
+    said = say.linearity_table(
+        judge.explained(table), judge.gains(table), layers, judge.fitted_on(table)
+    )
+    assert said == say.switch_table(judge.at_switch(table)) == say.NOTHING_FITTED
     assert say.cosine_sentence(cells, 0) == say.NOTHING_FITTED
 
 
 def test_the_curves_draw_the_means() -> None:
-    axis = draw.curves(ln.explained(made_up()), ylabel="share", ylim=(-1, 1)).axes[0]
+    axis = draw.curves(judge.explained(made_up()), ylabel="share", ylim=(-1, 1)).axes[0]
     lines = {line.get_label(): list(line.get_ydata()) for line in axis.get_lines()}
-    assert lines[ln.MEAN] == [0.75, 0.75] and lines[ln.AFFINE] == [0, 0]
+    assert lines[MEAN] == [0.75, 0.75] and lines[AFFINE] == [0, 0]
     styles = {line.get_linestyle() for line in axis.get_lines() if line.get_label() in lines}
     assert len(styles) > 1

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from made_answers import made, use
-from ovectors.experiments import neurons as ne
-from ovectors.experiments import switches as sw
+from ovectors.experiments.linear_update import judge
+from ovectors.experiments.linear_update.judge.switches import FFN
+from ovectors.experiments.linear_update.measure import activations, neurons, switches
+from ovectors.experiments.linear_update.measure.neurons import KEPT, LARGEST, RANDOM, REST
 from ovectors.figures import linear_update as draw
 from ovectors.prose import linear_update as say
 from tiny_models import CASES, tiny
@@ -41,7 +43,7 @@ def rows_and_bias(model, layer):
 def test_activations_times_rows_plus_bias_is_what_the_ffn_adds(case) -> None:
     one = made(case)
     layers = torch.arange(len(one.encoded)) % one.model.n_layers
-    inner = ne.activations(one.model, one.encoded, layers)
+    inner = activations.activations(one.model, one.encoded, layers)
     for prompt, layer in enumerate(layers.tolist()):
         by_hand = one.states["neurons"][layer, prompt]
         torch.testing.assert_close(inner[prompt].double(), by_hand, rtol=1e-4, atol=1e-4)
@@ -50,7 +52,7 @@ def test_activations_times_rows_plus_bias_is_what_the_ffn_adds(case) -> None:
         torch.testing.assert_close(
             inner[prompt].double() @ rows + bias, added, rtol=1e-4, atol=1e-4
         )
-        again = ne.projected(one.model, layer, inner[prompt][None])[0]
+        again = activations.projected(one.model, layer, inner[prompt][None])[0]
         torch.testing.assert_close(again.double(), added, rtol=1e-4, atol=1e-4)
 
 
@@ -58,27 +60,27 @@ def test_activations_times_rows_plus_bias_is_what_the_ffn_adds(case) -> None:
 def test_row_norms_are_those_of_the_weights(case) -> None:
     model = tiny(case)
     rows, _ = rows_and_bias(model, 1)
-    found = ne.row_norms(model, 1, len(rows))
+    found = activations.row_norms(model, 1, len(rows))
     torch.testing.assert_close(found.double(), rows.norm(dim=1), rtol=1e-4, atol=1e-4)
 
 
 def test_a_small_budget_gives_the_same_norms(monkeypatch) -> None:
     model = tiny("gpt2")
-    whole = ne.row_norms(model, 0, 40)
-    monkeypatch.setattr(ne, "UNIT_BYTES", 1)
-    torch.testing.assert_close(ne.row_norms(model, 0, 40), whole)
+    whole = activations.row_norms(model, 0, 40)
+    monkeypatch.setattr(activations, "UNIT_BYTES", 1)
+    torch.testing.assert_close(activations.row_norms(model, 0, 40), whole)
 
 
 @pytest.mark.parametrize("case", FAMILIES)
 def test_kept_neurons_are_summed_and_decoded_as_by_hand(case, monkeypatch) -> None:
     one = made(case)
-    table = ne.neurons(use(one, monkeypatch), CAPITALS)
-    assert len(table) and set(table["kept"]) == set(ne.KEPT)
-    for row in table[table["kept"] != ne.RANDOM].itertuples():
+    table = neurons.neurons(use(one, monkeypatch), CAPITALS)
+    assert len(table) and set(table["kept"]) == set(KEPT)
+    for row in table[table["kept"] != RANDOM].itertuples():
         rows, bias = rows_and_bias(one.model, row.layer)
         contributions = one.states["neurons"][row.layer, row.item][:, None] * rows
         order = contributions.norm(dim=1).argsort(descending=True)
-        chosen = order[: row.k] if row.kept == ne.LARGEST else order[row.k :]
+        chosen = order[: row.k] if row.kept == LARGEST else order[row.k :]
         state = one.without_ffn(row.layer, row.item) + bias + contributions[chosen].sum(dim=0)
         assert row.lead == pytest.approx(one.lead(state, row.item), abs=1e-4)
         assert row.layer == row.switch
@@ -87,38 +89,40 @@ def test_kept_neurons_are_summed_and_decoded_as_by_hand(case, monkeypatch) -> No
 def test_only_items_that_need_the_ffn_are_looked_at(monkeypatch) -> None:
     one = made("gpt2")
     model = use(one, monkeypatch)
-    items = sw.per_item(sw.switches(model, CAPITALS))
-    table = ne.neurons(model, CAPITALS)
-    assert set(table["item"]) == set(items.loc[items["made_by"] == sw.FFN, "item"])
-    assert ne.neurons(model, CAPITALS, most=3)["item"].nunique() == 3
+    items = judge.per_item(switches.switches(model, CAPITALS))
+    table = neurons.neurons(model, CAPITALS)
+    assert set(table["item"]) == set(items.loc[items["made_by"] == FFN, "item"])
+    assert neurons.neurons(model, CAPITALS, most=3)["item"].nunique() == 3
 
 
 def test_all_neurons_give_the_answer_and_random_ones_are_k(monkeypatch) -> None:
     one = made("llama")
-    table = ne.neurons(use(one, monkeypatch), CAPITALS)
+    table = neurons.neurons(use(one, monkeypatch), CAPITALS)
     n = table["neurons"].iloc[0]
-    whole = table[(table["k"] == n) & (table["kept"] != ne.REST)]
+    whole = table[(table["k"] == n) & (table["kept"] != REST)]
     assert (whole["rank_answer"] == 1).all()
-    assert (table[(table["k"] == 0) & (table["kept"] == ne.REST)]["rank_answer"] == 1).all()
-    none = table[(table["k"] == 0) & (table["kept"] != ne.REST)].groupby("item")["lead"]
+    assert (table[(table["k"] == 0) & (table["kept"] == REST)]["rank_answer"] == 1).all()
+    none = table[(table["k"] == 0) & (table["kept"] != REST)].groupby("item")["lead"]
     assert (none.max() - none.min()).max() == 0  # the bias alone, in both
-    chance = table[table["kept"] == ne.RANDOM].set_index(["item", "k"])["lead"]
-    largest = table[table["kept"] == ne.LARGEST].set_index(["item", "k"])["lead"]
+    chance = table[table["kept"] == RANDOM].set_index(["item", "k"])["lead"]
+    largest = table[table["kept"] == LARGEST].set_index(["item", "k"])["lead"]
     assert (chance - largest).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(
-    ("neurons", "expected"), [(1, [0, 1]), (6, [0, 1, 2, 4, 6]), (8, [0, 1, 2, 4, 8])]
+    ("count", "expected"), [(1, [0, 1]), (6, [0, 1, 2, 4, 6]), (8, [0, 1, 2, 4, 8])]
 )
-def test_counts_are_powers_of_two_and_all(neurons, expected) -> None:
-    assert ne.counts_of(neurons) == expected
+def test_counts_are_powers_of_two_and_all(count, expected) -> None:
+    assert neurons.counts_of(count) == expected
 
 
 def test_hooks_are_removed_and_nothing_is_changed() -> None:
     one = made("gpt2")
     ids = torch.tensor([one.encoded.token_ids[0]])
     before = one.model.model(ids).logits
-    ne.activations(one.model, one.encoded, torch.zeros(len(one.encoded), dtype=torch.int64))
+    activations.activations(
+        one.model, one.encoded, torch.zeros(len(one.encoded), dtype=torch.int64)
+    )
     assert all(not module._forward_hooks for module in one.model.model.modules())
     assert torch.equal(one.model.model(ids).logits, before)
 
@@ -128,9 +132,9 @@ def made_up():
     for item in range(10):
         for k in (0, 1, 2, 4):
             for kept, there in (
-                (ne.LARGEST, k == 4 or (k == 2 and item < 6)),
-                (ne.REST, k == 0 or (k == 1 and item < 4)),
-                (ne.RANDOM, k == 4),
+                (LARGEST, k == 4 or (k == 2 and item < 6)),
+                (REST, k == 0 or (k == 1 and item < 4)),
+                (RANDOM, k == 4),
             ):
                 row = {"relation": CAPITALS, "item": item, "kept": kept, "k": k, "neurons": 4}
                 rows.append(row | {"rank_answer": 1.0 if there else 3.0})
@@ -138,37 +142,37 @@ def made_up():
 
 
 def test_shares_and_needs_are_counted_over_items() -> None:
-    shares = ne.neuron_shares(made_up())
+    shares = judge.neuron_shares(made_up())
     found = shares.set_index(["kept", "k"])["share"]
-    assert found[ne.LARGEST, 2] == 0.6 and found[ne.REST, 1] == 0.4 and found[ne.RANDOM, 2] == 0
-    (need,) = ne.neurons_needed(shares).to_dict("records")
+    assert found[LARGEST, 2] == 0.6 and found[REST, 1] == 0.4 and found[RANDOM, 2] == 0
+    (need,) = judge.neurons_needed(shares).to_dict("records")
     assert (need["half"], need["nine_tenths"], need["rest_fails"]) == (2, 4, 1)
     never = shares.assign(share=0.0)
-    assert ne.neurons_needed(never)["half"].tolist() == [-1]
+    assert judge.neurons_needed(never)["half"].tolist() == [-1]
 
 
 def test_sentences_follow_the_counts() -> None:
-    said = say.neuron_sentences(ne.neurons_needed(ne.neuron_shares(made_up())))
+    said = say.neuron_sentences(judge.neurons_needed(judge.neuron_shares(made_up())))
     assert "half of the items with the largest 2 of 4 neurons" in said
     assert "of nine tenths with all 4;" in said and "without the largest one." in said
-    never = ne.neurons_needed(ne.neuron_shares(made_up()).assign(share=0.0))
+    never = judge.neurons_needed(judge.neuron_shares(made_up()).assign(share=0.0))
     assert "of half of the items with none of the numbers tried" in say.neuron_sentences(never)
-    kept = ne.neurons_needed(ne.neuron_shares(made_up()).assign(share=1.0))
+    kept = judge.neurons_needed(judge.neuron_shares(made_up()).assign(share=1.0))
     assert "half of the items keep it however many are left out" in say.neuron_sentences(kept)
 
 
 def test_the_figure_has_a_log_axis_and_draws_the_shares() -> None:
-    axis = draw.neuron_panels(ne.neuron_shares(made_up())).axes[0]
+    axis = draw.neuron_panels(judge.neuron_shares(made_up())).axes[0]
     assert axis.get_xscale() == "log"
     lines = {line.get_label(): line for line in axis.get_lines()}
-    assert list(lines[ne.LARGEST].get_xdata()) == [1, 2, 4]
-    assert list(lines[ne.LARGEST].get_ydata()) == [0, 0.6, 1]
-    assert list(lines[ne.REST].get_ydata()) == [0.4, 0, 0]
+    assert list(lines[LARGEST].get_xdata()) == [1, 2, 4]
+    assert list(lines[LARGEST].get_ydata()) == [0, 0.6, 1]
+    assert list(lines[REST].get_ydata()) == [0.4, 0, 0]
 
 
 def test_without_an_item_tables_are_empty_and_the_page_says_so() -> None:
-    table = ne.neurons(tiny("gptj"), CAPITALS, n_items=6)
-    shares = ne.neuron_shares(table)
-    assert table.empty and ne.neurons_needed(shares).empty
+    table = neurons.neurons(tiny("gptj"), CAPITALS, n_items=6)
+    shares = judge.neuron_shares(table)
+    assert table.empty and judge.neurons_needed(shares).empty
     assert "no switch" in draw.neuron_panels(shares).texts[0].get_text()
-    assert say.neuron_sentences(ne.neurons_needed(shares)) == say.NO_NEURONS
+    assert say.neuron_sentences(judge.neurons_needed(shares)) == say.NO_NEURONS

@@ -161,6 +161,29 @@ def test_another_model_has_a_part_and_labels_of_its_own(project):
 
 @pytest.mark.book
 @pytest.mark.kernel
+def test_hand_written_pages_lead_to_chapters_that_were_run_and_name_the_others(project):
+    write_labelled_chapter(project)
+    trivial.write_chapter(project, "02_second", text="# Second\n\n$$\na\n$$ (eq-two)")
+    (first, _) = notebooks.find_chapters()
+    outcomes = batch.run_jobs(batch.plan(["./a-model"], [first], {}), report=lambda line: None)
+    assert [one.kind for one in outcomes] == ["done"]
+    written = (
+        "# Index\n\n{chapter}`here <01_first>` {fig}`fig-one` {chapter}`02_second` {fig}`eq-two`"
+    )
+    (project / "book" / "index.md").write_text(written)
+    index, _ = build()
+    front = Page(index)
+    address = next(link for link in front.links if link.endswith("01_first.html"))
+    assert address in front.links and f"{address}#fig-one" in front.links
+    assert "second (not run here)" in front.text and "chapter 2 (not run here)" in front.text
+    for role in ("{chapter}`03_third`", "{fig}`fig-none`"):
+        (project / "book" / "index.md").write_text(f"# Index\n\n{role}")
+        with pytest.raises(building.BookFailed, match=r"no chapter|has a figure"):
+            build()
+
+
+@pytest.mark.book
+@pytest.mark.kernel
 def test_nothing_changed_builds_nothing_and_old_pages_go(project):
     trivial.write_model(project / "b-model")
     run(project, "./a-model", "./b-model")

@@ -9,13 +9,18 @@ import torch
 from transformers import GPTJConfig, GPTJForCausalLM
 
 from hand_written import hand_written
+from made_up_ablations import DIRECT, decoded, outcomes
 from ovectors.encoding import encode_relation
-from ovectors.experiments import conflict, removal, retrieval, rows, stages
+from ovectors.experiments.retrieval import judge, measure, removal
+from ovectors.experiments.retrieval.judge.contest import REMOVALS
+from ovectors.experiments.retrieval.judge.costs import DIFFERENCE, TASKS
+from ovectors.experiments.retrieval.measure import ABSTRACTIVE, COUNTERFACTUAL, EXTRACTIVE
+from ovectors.experiments.shared.rows import interval_of, records
 from ovectors.figures import retrieval as figures
 from ovectors.models import LanguageModel
 from ovectors.prose import retrieval as prose
 
-ABSTRACTIVE, EXTRACTIVE = retrieval.ABSTRACTIVE, retrieval.EXTRACTIVE
+ABSTRACTIVE, EXTRACTIVE = ABSTRACTIVE, EXTRACTIVE
 
 
 def reciprocal_ranks(model, ids, tokens, edit):
@@ -31,7 +36,7 @@ def reciprocal_ranks(model, ids, tokens, edit):
 def test_ablation_from_the_top_down_equals_a_pass_by_hand(mini, relation, form):
     n_items = 3
     encoded = encode_relation(mini, relation, form, n_items=n_items, seed=2)
-    table = retrieval.ablation(mini, relation, form=form, draws=1, n_items=n_items, seed=2)
+    table = measure.ablation(mini, relation, form=form, draws=1, n_items=n_items, seed=2)
     means = removal.mean_outputs(mini, encoded, seed=2).double()
     compared = 0
     for row in table[table["removed"].isin([0, 1, 4])].itertuples():
@@ -89,8 +94,8 @@ def test_the_mean_output_is_over_tokens_after_the_first(mini):
 
 
 def test_what_the_prompt_says_and_what_is_true_are_kept_apart(mini):
-    encoded = encode_relation(mini, "world_capitals", retrieval.COUNTERFACTUAL, n_items=12)
-    ids = retrieval.wanted_ids(mini, encoded)
+    encoded = encode_relation(mini, "world_capitals", COUNTERFACTUAL, n_items=12)
+    ids = measure.wanted_ids(mini, encoded)
     for at, prompt in enumerate(encoded.prompts):
         for name, word in (("answer", prompt.answer), ("true", f" {prompt.item.answer}")):
             whole = mini.tokenizer.encode(prompt.text + word)
@@ -99,23 +104,12 @@ def test_what_the_prompt_says_and_what_is_true_are_kept_apart(mini):
 
 
 def test_layer_by_layer_ends_where_the_control_run_does(mini):
-    contest = conflict.contest(mini, n_items=8)
-    runs = retrieval.ablation(mini, **conflict.REMOVALS, n_items=8)
+    contest = measure.contest(mini, n_items=8)
+    runs = measure.ablation(mini, **REMOVALS, n_items=8)
     control = runs[runs["condition"] == "none"].set_index("item")
     last = contest[contest["layer"] == mini.n_layers - 1].set_index("item")
     for column in ("rank_answer", "rank_true", "rank_argument", "top_token", "answer"):
         assert (last[column] == control[column]).all()
-
-
-def outcomes(relation, form, before, after, *, items=None, condition="zero", draw=0):
-    """Made-up results of 12 layers: correct before, and with the top four changed."""
-    made = []
-    for name, removed, correct in (("none", 0, before), (condition, 4, after)):
-        for item, right in zip(items or range(len(correct)), correct, strict=True):
-            row = {"relation": relation, "form": form, "condition": name, "removed": removed}
-            row |= {"draw": draw if removed else 0, "item": item, "correct": bool(right)}
-            made.append(row | {"n_layers": 12, "rank_true": 1.0 if right else 5.0})
-    return pd.DataFrame(made)
 
 
 def two_forms(relation="world_capitals", *, left=(0.0, 1.0), n=40):
@@ -135,12 +129,12 @@ def test_costs_are_paired_over_the_items_of_both_forms():
             outcomes("world_capitals", EXTRACTIVE, [1, 1, 0], [1, 0, 1], items=[9, 7, 5]),
         ]
     )
-    found = retrieval.costs(table).set_index("prompts")["mean"]
+    found = judge.costs(table).set_index("prompts")["mean"]
     assert found["abstractive"] == pytest.approx(1 / 3)  # 5 is lost, 7 and 9 are not
     assert found["extractive"] == pytest.approx(0)  # 7 is lost, 5 is gained
-    assert found[retrieval.DIFFERENCE] == pytest.approx(1 / 3)
-    assert set(retrieval.costs(table)["n"]) == {3}
-    assert retrieval.costs(table[table["form"] == ABSTRACTIVE]).empty
+    assert found[DIFFERENCE] == pytest.approx(1 / 3)
+    assert set(judge.costs(table)["n"]) == {3}
+    assert judge.costs(table[table["form"] == ABSTRACTIVE]).empty
 
 
 def test_random_layers_count_every_draw():
@@ -152,16 +146,16 @@ def test_random_layers_count_every_draw():
             for draw, after in enumerate(both)
         ]
     ).drop_duplicates()
-    found = retrieval.costs(table).set_index("prompts").loc[retrieval.DIFFERENCE]
+    found = judge.costs(table).set_index("prompts").loc[DIFFERENCE]
     assert (found["mean"], found["n"]) == (0.5, 4)
     assert found["low"] < 0.1 and found["high"] > 0.9  # two draws, which disagree
-    curve = retrieval.accuracy_curves(table)
+    curve = judge.accuracy_curves(table)
     changed = curve[(curve["form"] == ABSTRACTIVE) & (curve["removed"] == 4)]
     assert changed["mean"].tolist() == [0.5]
 
 
 def both_tasks(**settings):
-    return pd.concat([two_forms(task, **settings) for task in retrieval.TASKS], ignore_index=True)
+    return pd.concat([two_forms(task, **settings) for task in TASKS], ignore_index=True)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +173,7 @@ def both_tasks(**settings):
     ],
 )
 def test_the_verdict_follows_the_rule(table, verdict):
-    found = retrieval.claim(table, model="made-up")
+    found = judge.claim(table, model="made-up")
     assert found.verdict == verdict, found.why
     ruled = [one for one in found.measured if one.bound is not None]
     assert [one.bound for one in ruled] == [0.5, 0.5, 0.0] * 2
@@ -190,19 +184,19 @@ def test_low_accuracy_stands_in_the_way_of_support():
     """The second part alone on both tasks is worth `partly`: so says the rule."""
     low = [1] * 16 + [0] * 24
     frames = []
-    for task in retrieval.TASKS:
+    for task in TASKS:
         frames.append(outcomes(task, ABSTRACTIVE, low, [0] * 40))
         frames.append(outcomes(task, EXTRACTIVE, low, low))
-    assert retrieval.claim(pd.concat(frames), model="made-up").verdict == "partly"
+    assert judge.claim(pd.concat(frames), model="made-up").verdict == "partly"
 
 
 def test_random_weights_support_nothing(untrained):
     frames = [
-        retrieval.ablation(untrained, task, form=form, conditions=("zero",), n_items=30)
-        for task in retrieval.TASKS
+        measure.ablation(untrained, task, form=form, conditions=("zero",), n_items=30)
+        for task in TASKS
         for form in (ABSTRACTIVE, EXTRACTIVE)
     ]
-    found = retrieval.claim(pd.concat(frames), model="untrained")
+    found = judge.claim(pd.concat(frames), model="untrained")
     assert found.verdict == "not supported"
     assert max(one.n for one in found.measured) >= 20
 
@@ -224,104 +218,17 @@ def test_two_parallel_layers_are_enough(mini):
     model = LanguageModel.of(network, tokenizer, name="parallel")
     table = pd.concat(
         [
-            retrieval.ablation(model, "colored_objects", form=form, draws=2, n_items=4)
+            measure.ablation(model, "colored_objects", form=form, draws=2, n_items=4)
             for form in (ABSTRACTIVE, EXTRACTIVE)
         ],
         ignore_index=True,
     )
-    curves, costs = retrieval.accuracy_curves(table), retrieval.costs(table)
+    curves, costs = judge.accuracy_curves(table), judge.costs(table)
     assert set(curves["removed"]) == {0, 1, 2}
     assert len(figures.ablation_panels(curves, third=1).axes) == 1
     assert len(figures.cost_panels(costs, third=1).axes) == 1
-    assert retrieval.claim(table, model="parallel").verdict == "not testable here"
+    assert judge.claim(table, model="parallel").verdict == "not testable here"
     assert "top 1 of 2 layers" in prose.cost_sentences(costs, removed=1, n_layers=2)
-
-
-def decoded(relation, form, items):
-    """Ranks over three layers, as `stages.stages` has them."""
-    made = []
-    for item, (argument, answer) in enumerate(items):
-        asked = f" a{item}" if argument == answer else f" b{item}"
-        for layer, (x, y) in enumerate(zip(argument, answer, strict=True)):
-            row = {"relation": relation, "form": form, "item": item, "layer": layer}
-            row |= {"rank_argument": float(x), "rank_answer": float(y), "answer": asked}
-            made.append(row | {"argument": f" a{item}", "correct": answer[-1] == 1})
-    return pd.DataFrame(made)
-
-
-STAGED, DIRECT = ([1, 2, 3], [9, 1, 1]), ([9, 9, 9], [2, 1, 1])
-COPIED = ([4, 1, 1], [4, 1, 1])
-
-
-def test_the_argument_stage_is_compared_where_it_could_be():
-    table = pd.concat(
-        [
-            decoded("world_capitals", ABSTRACTIVE, [STAGED, STAGED, DIRECT]),
-            decoded("world_capitals", EXTRACTIVE, [DIRECT, STAGED, ([1, 1, 1], [9, 9, 9])]),
-            decoded("colored_objects", ABSTRACTIVE, [STAGED, DIRECT]).assign(argument=" red"),
-            decoded("colored_objects", EXTRACTIVE, [COPIED]),
-        ]
-    )
-    found = conflict.argument_stage(table).set_index(["relation", "prompts"])
-    capitals = found.loc["world_capitals"]
-    assert capitals.loc[ABSTRACTIVE, "mean"] == pytest.approx(2 / 3)
-    assert capitals.loc[EXTRACTIVE, "mean"] == pytest.approx(1 / 2)
-    assert capitals.loc[retrieval.DIFFERENCE, ["mean", "n"]].tolist() == [0.5, 2]
-    colours = found.loc["colored_objects"]  # two items about one colour are two items
-    assert list(colours.index) == [ABSTRACTIVE]
-    assert colours.loc[ABSTRACTIVE, ["mean", "n"]].tolist() == [0.5, 2]
-    curves = stages.reciprocal_rank_curves(table)
-    said = prose.stage_sentences(found.reset_index(), curves).split("\n\n")
-    assert "on 0.67" in said[0] and "n = 3" in said[0] and "no difference is shown" in said[0]
-    assert "ask for the argument itself" in said[1] and "ask for" not in said[0]
-    assert len(figures.stage_panels(curves).axes) == 4
-
-
-def contested(context, memory, *, layers=3):
-    ranks = zip(context, memory, strict=True)
-    made = [
-        {"item": item, "layer": layer, "rank_answer": x[layer], "rank_true": y[layer]}
-        for item, (x, y) in enumerate(ranks)
-        for layer in range(layers)
-    ]
-    return pd.DataFrame(made).assign(rank_argument=8.0)
-
-
-def test_the_contest_is_over_known_items():
-    table = contested([[9, 4, 1], [9, 1, 1], [1, 1, 1]], [[1, 1, 2], [2, 2, 2], [9, 9, 9]])
-    curves = conflict.contest_curves(table, {0, 1}).set_index(["shown", "layer"])
-    assert curves.loc[("context", 1), "mean"] == pytest.approx((1 / 4 + 1) / 2)
-    assert curves.loc[("memory", 0), "mean"] == pytest.approx((1 + 1 / 2) / 2)
-    ahead = [curves.loc[("context ahead", layer), "mean"] for layer in range(3)]
-    assert ahead == [0, 0.5, 1]
-    runs = outcomes("world_capitals", retrieval.COUNTERFACTUAL, [1, 1, 0, 0], [1, 0, 0, 0])
-    runs["rank_true"] = [9.0, 9.0, 1.0, 1.0] * 2
-    shares = conflict.contest_outcomes(runs, {0, 1, 2}).set_index(["removed", "winner"])["mean"]
-    assert [shares[0, name] for name in conflict.WINS] == pytest.approx([2 / 3, 1 / 3, 0])
-    assert [shares[4, name] for name in conflict.WINS] == pytest.approx([1 / 3, 1 / 3, 1 / 3])
-    said = prose.contest_sentences(
-        curves.reset_index(), conflict.contest_outcomes(runs, {0, 1, 2}), removed=4
-    )
-    assert "from layer 2 on" in said and "the context's answer 0.67" in said
-
-
-def test_without_a_known_item_the_page_says_so():
-    empty = conflict.contest_curves(contested([[1, 1, 1]], [[2, 2, 2]]), set())
-    runs = outcomes("world_capitals", retrieval.COUNTERFACTUAL, [1], [1])
-    nobody = conflict.contest_outcomes(runs, set())
-    assert empty.empty and nobody.empty and list(nobody.columns)
-    assert prose.contest_sentences(empty, nobody, removed=4) == prose.NONE_KNOWN
-    assert "no item" in figures.contest_panels(empty, nobody).texts[0].get_text()
-
-
-def test_only_what_the_whole_model_recalls_is_known():
-    table = pd.concat(
-        [
-            outcomes("world_capitals", ABSTRACTIVE, [1, 0, 1], [0, 1, 0]),
-            outcomes("world_capitals", EXTRACTIVE, [1, 1, 1], [1, 1, 1]),
-        ]
-    )
-    assert conflict.known_items(table, "world_capitals") == {0, 2}
 
 
 def test_sentences_follow_the_numbers():
@@ -330,13 +237,13 @@ def test_sentences_follow_the_numbers():
         ((0.9, 0.2), "extractive prompts lose more"),
         ((0.5, 0.5), "no difference is shown"),
     ):
-        costs = retrieval.costs(two_forms(left=left))
+        costs = judge.costs(two_forms(left=left))
         sentence = prose.cost_sentences(costs, removed=4, n_layers=12)
         assert said in sentence and f"lower by {1 - left[0]:.2f}" in sentence
         assert said in prose.summary(
             "a-model",
             costs,
-            conflict.argument_stage(decoded("x", ABSTRACTIVE, [DIRECT])),
+            judge.argument_stage(decoded("x", ABSTRACTIVE, [DIRECT])),
             (pd.DataFrame(), pd.DataFrame()),
             removed=4,
         )
@@ -351,7 +258,7 @@ def test_the_tables_show_every_condition():
             for name in ("mean", "attention", "random")
         ]
     )
-    curves, costs = retrieval.accuracy_curves(table), retrieval.costs(table)
+    curves, costs = judge.accuracy_curves(table), judge.costs(table)
     shown = prose.removal_table(curves, costs, removed=4).splitlines()
     assert len(shown) == 2 + 5
     assert "0.25 [" in shown[3] and "0.75 [" in shown[3] and "0.50 [" in shown[3]
@@ -362,7 +269,7 @@ def test_the_tables_show_every_condition():
 
 
 def test_the_figure_draws_both_forms():
-    curves = retrieval.accuracy_curves(two_forms(left=(0.25, 0.75)))
+    curves = judge.accuracy_curves(two_forms(left=(0.25, 0.75)))
     axis = figures.ablation_panels(curves, third=4).axes[0]
     lines = {line.get_label(): line for line in axis.get_lines()}
     assert list(lines["abstractive"].get_ydata()) == [1, 0.25]
@@ -373,5 +280,5 @@ def test_the_figure_draws_both_forms():
 
 def test_rows_without_numbers_become_json():
     table = pd.DataFrame({"mean": [0.5, np.nan], "n": [3, 0]})
-    assert rows.records(table) == [{"mean": 0.5, "n": 3}, {"mean": None, "n": 0}]
-    assert rows.interval_of(table.iloc[:0]).n == 0
+    assert records(table) == [{"mean": 0.5, "n": 3}, {"mean": None, "n": 0}]
+    assert interval_of(table.iloc[:0]).n == 0

@@ -7,7 +7,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from ovectors.encoding import TOO_LONG, encode_relation
-from ovectors.experiments import stages
+from ovectors.experiments.stages import judge, measure
+from ovectors.experiments.stages.measure import TOP_TOKENS
 from ovectors.models import LanguageModel
 from ovectors.prompts import build_prompts
 from ovectors.relations import load_relation
@@ -42,7 +43,7 @@ def model():
 @pytest.fixture(scope="module")
 def result(model):
     encoded = encode_relation(model, "world_capitals", "one_shot", n_items=12, seed=1)
-    return stages.stages(model, "world_capitals", n_items=12, seed=1), encoded
+    return measure.stages(model, "world_capitals", n_items=12, seed=1), encoded
 
 
 def ranks_by_hand(model, text, word):
@@ -77,7 +78,7 @@ def test_top_tokens_and_correct_are_those_of_the_model(model, result):
     for prompt, (_, rows) in zip(encoded.prompts, table.groupby("item"), strict=True):
         ids = torch.tensor([model.tokenizer.encode(prompt.text)])
         with torch.no_grad():
-            best = model.model(ids).logits[0, -1].topk(stages.TOP_TOKENS).indices.tolist()
+            best = model.model(ids).logits[0, -1].topk(TOP_TOKENS).indices.tolist()
         words = [model.tokenizer.decode([token]) for token in best]
         assert rows["top_tokens"].iloc[-1] == words
         assert rows["top_token"].iloc[-1] == words[0]
@@ -94,7 +95,7 @@ def test_prompts_that_are_too_long_are_counted_not_run(model, tmp_path):
     path = tmp_path / "long.csv"
     path.write_text(f"argument,answer\ncup,Cup\nlamp,Lamp\n{'bread ' * 300},Bread\n")
     relation = load_relation("mine", path=path)
-    table = stages.stages(model, relation)
+    table = measure.stages(model, relation)
     encoded = encode_relation(model, relation, "one_shot")
     assert set(table["argument"]) == {" cup", " lamp"}
     assert encoded.exclusion_counts() == {TOO_LONG: 1}
@@ -133,7 +134,7 @@ DIRECT = ([5, 5, 5, 5], [9, 1, 1, 1])  # no argument stage
     ],
 )
 def test_the_rules(item, formed, application, abrupt, saturated):
-    found = stages.detect_stages(*map(np.array, item))
+    found = judge.detect_stages(*map(np.array, item))
     expected = (formed, application, abrupt, saturated)
     got = (found.argument_formed, found.application, found.is_abrupt, found.saturated)
     assert got == expected
@@ -142,7 +143,7 @@ def test_the_rules(item, formed, application, abrupt, saturated):
 
 def test_the_stage_table_counts_items():
     wrong = ([1, 1, 1, 1], [9, 9, 9, 9])
-    shares = stages.stage_table(made_up([X, SLOW, LATE, DIRECT, wrong])).set_index("stage")
+    shares = judge.stage_table(made_up([X, SLOW, LATE, DIRECT, wrong])).set_index("stage")
     assert set(shares["n"]) == {4}  # the wrong item does not count
     assert shares.loc["argument formation", "share"] == 0.75
     assert shares.loc["whole signature", "share"] == 0.5
@@ -155,38 +156,38 @@ def test_the_stage_table_counts_items():
 
 def test_curves_average_correct_items_only():
     table = made_up([X, DIRECT, ([1, 1, 1, 1], [2, 2, 2, 2])])
-    curves = stages.reciprocal_rank_curves(table).set_index(["token", "layer"])
+    curves = judge.reciprocal_rank_curves(table).set_index(["token", "layer"])
     assert curves.loc[("argument", 1), "mean"] == pytest.approx((1 + 1 / 5) / 2)
     assert curves.loc[("answer", 1), "mean"] == pytest.approx((1 / 4 + 1) / 2)
     assert set(curves["n"]) == {2}
-    everything = stages.reciprocal_rank_curves(table, correct_only=False)
+    everything = judge.reciprocal_rank_curves(table, correct_only=False)
     assert set(everything["n"]) == {3}
 
 
 def test_a_model_that_is_never_right_gives_empty_tables_with_columns():
     table = made_up([([1, 1], [9, 9])])
-    assert stages.stage_table(table).empty and stages.reciprocal_rank_curves(table).empty
-    assert list(stages.stage_table(table)["stage"]) == []
+    assert judge.stage_table(table).empty and judge.reciprocal_rank_curves(table).empty
+    assert list(judge.stage_table(table)["stage"]) == []
 
 
 def test_accuracy_counts_items_once():
-    found = stages.accuracy(made_up([X, DIRECT, ([1, 1, 1, 1], [2, 2, 2, 2])]))
+    found = judge.accuracy(made_up([X, DIRECT, ([1, 1, 1, 1], [2, 2, 2, 2])]))
     assert (found.value, found.n) == (pytest.approx(2 / 3), 3)
 
 
 def test_the_papers_example_is_shown_where_it_was_run():
     table = made_up([DIRECT, X])
-    assert set(stages.example_items(table)["item"]) == {0}
+    assert set(judge.example_items(table)["item"]) == {0}
     named = table.replace({"argument": {" a1": " abolish"}})
-    assert set(stages.example_items(named)["item"]) == {1}
+    assert set(judge.example_items(named)["item"]) == {1}
 
 
 def test_the_first_item_with_the_signature_is_found_where_there_is_one():
-    assert set(stages.signature_items(made_up([DIRECT, LATE, SLOW, X]))["item"]) == {2}
-    assert stages.signature_items(made_up([DIRECT, LATE])).empty
-    assert stages.signature_items(made_up([X], correct=[False])).empty
+    assert set(judge.signature_items(made_up([DIRECT, LATE, SLOW, X]))["item"]) == {2}
+    assert judge.signature_items(made_up([DIRECT, LATE])).empty
+    assert judge.signature_items(made_up([X], correct=[False])).empty
 
 
 def test_final_tokens_are_shares_of_items():
-    tokens = stages.final_top_tokens(made_up([X, X, DIRECT]))
+    tokens = judge.final_top_tokens(made_up([X, X, DIRECT]))
     assert tokens["share"].tolist() == pytest.approx([1 / 3] * 3)

@@ -209,7 +209,7 @@ def slow(model):
     return pd.DataFrame({"number": [1]})
 
 Store.model = type("Model", (), {"provenance": {}})()
-slow.__module__ = "ovectors.experiments.stages"
+slow.__module__ = "ovectors.experiments.stages.measure"
 print(Store(sys.argv[1], folder=sys.argv[2]).table(slow)["number"][0])
 """
 

@@ -11,8 +11,11 @@ from transformers import GPTJConfig, GPTJForCausalLM
 from hand_written import hand_written
 from ovectors import prompts
 from ovectors.encoding import encode_relation
-from ovectors.experiments import added, gains, zero_shot
-from ovectors.experiments.sources import Task, find_sources
+from ovectors.experiments.shared.sources import Task, find_sources
+from ovectors.experiments.zero_shot import judge, measure, vectors
+from ovectors.experiments.zero_shot.measure import OUTCOMES
+from ovectors.experiments.zero_shot.settings import Setting, choose, settings_of
+from ovectors.experiments.zero_shot.vectors import CONDITIONS, TASKS
 from ovectors.figures import zero_shot as figures
 from ovectors.models import LanguageModel
 from ovectors.prose import zero_shot as prose
@@ -25,7 +28,7 @@ LAYER, SCALE = 5, 2.0
 @pytest.fixture(scope="module")
 def table(mini):
     settings = {"layer": LAYER, "scale": SCALE, "n_sources": 2, "max_items": 4, "n_items": 40}
-    return zero_shot.zero_shot(mini, "world_capitals", **settings)
+    return measure.zero_shot(mini, "world_capitals", **settings)
 
 
 def by_hand(model, prompt, tokens, *, vector=None, scale=1.0, layer=LAYER):
@@ -67,7 +70,7 @@ def test_addition_equals_a_pass_by_hand(mini, table):
 def test_the_map_adds_each_layers_own_vector(mini):
     relation = load_relation("uppercase")
     items = {item.argument: item for item in relation.items}
-    found = zero_shot.layer_map(
+    found = measure.layer_map(
         mini, relation, scales=(1.0, 4.0), n_sources=2, max_items=3, n_items=40
     )
     tried = found[(found["layer"].isin([0, 7])) & (found["scale"] == 4.0)]
@@ -90,7 +93,7 @@ def test_no_vector_meets_its_own_item_and_no_chooser_reports(mini, table):
     assert not any(is_development("world_capitals", argument) for argument in reported)
     own = table[table["condition"] == "own"]
     assert all(is_development("world_capitals", argument) for argument in own["source"])
-    chosen_by = zero_shot.layer_map(
+    chosen_by = measure.layer_map(
         mini, "world_capitals", scales=(1.0,), n_sources=3, max_items=9, n_items=40
     )
     assert not set(chosen_by["argument"].str.strip()) & reported
@@ -100,7 +103,7 @@ def test_no_vector_meets_its_own_item_and_no_chooser_reports(mini, table):
 
 def test_no_colour_is_on_both_sides(mini):
     settings = {"layer": 2, "scale": 1.0, "n_sources": 3, "max_items": 10, "n_items": 60}
-    found = zero_shot.zero_shot(mini, "colored_objects", **settings)
+    found = measure.zero_shot(mini, "colored_objects", **settings)
     sources = found.loc[found["condition"] == "own", "source"]
     assert not set(sources) & set(found["argument"].str.strip())
     others = found[found["condition"] == "other"]
@@ -112,16 +115,16 @@ def test_no_colour_is_on_both_sides(mini):
 def test_controls_are_as_long_as_the_own_vectors_and_point_elsewhere(mini):
     relation = load_relation("past_tense")
     sources = find_sources(mini, Task(relation=relation), n_sources=3, n_items=60)
-    (own,) = added.own_vectors(mini, relation, sources, layers=(4,))
+    (own,) = vectors.own_vectors(mini, relation, sources, layers=(4,))
     lengths = own.values.norm(dim=1)
-    drawn = added.random_vectors(own, seed=1)
-    others = added.other_vectors(mini, own, 4)
+    drawn = vectors.random_vectors(own, seed=1)
+    others = vectors.other_vectors(mini, own, 4)
     for control in (drawn, others):
         assert torch.allclose(control.values.double().norm(dim=1), lengths.double(), rtol=1e-5)
         cosines = torch.cosine_similarity(control.values.double(), own.values.double())
         assert (cosines < 0.99).all()
     assert others.relations == ("world_capitals", "uppercase", "world_capitals")
-    assert not torch.equal(drawn.values, added.random_vectors(own, seed=2).values)
+    assert not torch.equal(drawn.values, vectors.random_vectors(own, seed=2).values)
 
 
 def mapped(rows):
@@ -131,17 +134,17 @@ def mapped(rows):
 
 def test_accuracy_chooses_then_reciprocal_rank_then_the_smaller_step():
     rows = [(0, 0.0, True, 1.0), (1, 1.0, False, 2.0), (2, 1.0, False, 3.0), (3, 2.0, False, 2.0)]
-    assert zero_shot.choose(mapped(rows), n_layers=4) == zero_shot.Setting(layer=1, scale=1.0)
+    assert choose(mapped(rows), n_layers=4) == Setting(layer=1, scale=1.0)
     better = [*rows, (2, 4.0, True, 1.0), (3, 4.0, True, 1.0)]
-    assert zero_shot.choose(mapped(better), n_layers=4) == zero_shot.Setting(layer=2, scale=4.0)
-    nothing = zero_shot.choose(mapped(rows[:1]), n_layers=12)
-    assert nothing == zero_shot.Setting(layer=7, scale=1.0)  # two thirds of the depth
-    assert zero_shot.choose(mapped(rows[:1]), n_layers=1).layer == 0
+    assert choose(mapped(better), n_layers=4) == Setting(layer=2, scale=4.0)
+    nothing = choose(mapped(rows[:1]), n_layers=12)
+    assert nothing == Setting(layer=7, scale=1.0)  # two thirds of the depth
+    assert choose(mapped(rows[:1]), n_layers=1).layer == 0
 
 
 def test_the_papers_layers_are_a_setting_of_their_own():
     maps = {"uppercase": mapped([(1, 2.0, True, 1.0)]), "past_tense": mapped([(0, 0.0, True, 1.0)])}
-    found = zero_shot.settings_of(maps, n_layers=3, paper={"uppercase": 2, "world_capitals": 1})
+    found = settings_of(maps, n_layers=3, paper={"uppercase": 2, "world_capitals": 1})
     assert [(name, one.name, one.layer) for name, one in found] == [
         ("uppercase", "chosen", 1),
         ("past_tense", "chosen", 1),
@@ -152,7 +155,7 @@ def test_the_papers_layers_are_a_setting_of_their_own():
 def test_the_map_is_summed_up_item_by_item():
     rows = [(1, 1.0, True, 1.0), (1, 1.0, False, 4.0), (1, 1.0, True, 1.0)]
     table = mapped(rows).assign(item=[0, 0, 1])
-    (found,) = gains.map_means(table).to_dict("records")
+    (found,) = judge.map_means(table).to_dict("records")
     assert found["mean"] == pytest.approx((0.5 + 1) / 2)
     assert found["reciprocal_rank"] == pytest.approx((5 / 8 + 1) / 2)
     assert (found["n"], found["pairs"]) == (2, 3)
@@ -167,7 +170,7 @@ def made(relation, shares, *, n=40, sources=2, setting="chosen"):
                 row = {"relation": relation, "setting": setting, "condition": condition}
                 right = item < share * n
                 row |= {"number": number, "item": item, "correct": right, "source_correct": True}
-                row |= {"outcome": zero_shot.OUTCOMES[0 if right else 3]}
+                row |= {"outcome": OUTCOMES[0 if right else 3]}
                 row["rank_answer"] = 1.0 if right else 4.0
                 rows.append(row | {"top_token": " Yes" if right else " The"})
     return pd.DataFrame(rows)
@@ -177,9 +180,9 @@ BARE = {"none": 0.1, "random": 0.1, "other": 0.1, "one-shot": 1.0}
 
 
 def claimed(*shares, n=40):
-    names = added.TASKS[: len(shares)]
+    names = TASKS[: len(shares)]
     table = pd.concat(made(name, BARE | one, n=n) for name, one in zip(names, shares, strict=True))
-    return gains.claim(table, model="made-up", relations=names)
+    return judge.claim(table, model="made-up", relations=names)
 
 
 @pytest.mark.parametrize(
@@ -201,18 +204,18 @@ def test_the_verdict_follows_the_rule(shares, verdict):
 
 def test_a_dozen_items_are_no_test():
     assert claimed({"own": 0.8}, {"own": 0.8}, n=12).verdict == "not testable here"
-    found = gains.claim(made("uppercase", BARE | {"own": 0.8}), model="made-up")
-    assert found.verdict == "partly" and len(found.measured) >= 2 * len(added.TASKS)
+    found = judge.claim(made("uppercase", BARE | {"own": 0.8}), model="made-up")
+    assert found.verdict == "partly" and len(found.measured) >= 2 * len(TASKS)
 
 
 def test_gains_are_taken_item_by_item_and_vector_by_vector():
     table = made("uppercase", BARE | {"own": 0.5, "random": 0.25, "other": 0.75}, n=4)
     table.loc[(table["condition"] == "own") & (table["number"] == 1), "correct"] = False
-    found = gains.gains(table).set_index("against")["mean"]
+    found = judge.gains(table).set_index("against")["mean"]
     assert found["none"] == pytest.approx(0.25 - 0.25)  # one of four has it: 0.1 of 4 is item 0
     assert found["random"] == pytest.approx(0.25 - 0.25)
     assert found["other"] == pytest.approx(0.25 - 0.75)
-    reached = gains.accuracies(table).set_index("condition")
+    reached = judge.accuracies(table).set_index("condition")
     own = reached.loc["own", ["mean", "worst", "best", "n", "n_sources"]]
     assert own.tolist() == [0.25, 0.0, 0.5, 4, 2]
     assert reached.loc["none", "reciprocal_rank"] == pytest.approx((1 + 3 / 4) / 4)
@@ -228,26 +231,26 @@ def shuffled(name):
 
 
 def run(model, relation, *, n_items):
-    found = zero_shot.layer_map(
+    found = measure.layer_map(
         model, relation, scales=(1.0,), n_sources=2, max_items=6, n_items=n_items
     )
-    at = zero_shot.choose(found, n_layers=model.n_layers)
+    at = choose(found, n_layers=model.n_layers)
     settings = {"n_sources": 3, "max_items": 24, "n_items": n_items}
-    return zero_shot.zero_shot(model, relation, **at.arguments, **settings)
+    return measure.zero_shot(model, relation, **at.arguments, **settings)
 
 
 def test_shuffled_pairs_are_not_supported(mini):
     names = ("world_capitals", "uppercase", "past_tense")
     table = pd.concat(run(mini, shuffled(name), n_items=60) for name in names)
-    found = gains.claim(table, model="mini-2m", relations=names)
+    found = judge.claim(table, model="mini-2m", relations=names)
     assert found.verdict == "not supported", found.why
     assert all(one.n >= 20 for one in found.measured if one.bound is not None)
 
 
 def test_random_weights_are_not_supported(untrained):
-    names = added.TASKS
+    names = TASKS
     table = pd.concat(run(untrained, name, n_items=40) for name in names)
-    found = gains.claim(table, model="untrained", relations=names)
+    found = judge.claim(table, model="untrained", relations=names)
     assert found.verdict == "not supported", found.why
     answered = table[table["condition"] == "own"]["source_correct"]
     assert not answered.any()  # the vectors come from unanswered examples, and that is on record
@@ -269,13 +272,13 @@ def test_two_parallel_layers_and_hardly_an_item_do_not_crash(mini, n_items):
     )
     model = LanguageModel.of(GPTJForCausalLM(config).eval(), tokenizer, name="parallel")
     name = "uppercase"
-    found = zero_shot.layer_map(model, name, scales=(1.0,), n_items=n_items)
-    asked = zero_shot.settings_of({name: found}, n_layers=2, paper={})
+    found = measure.layer_map(model, name, scales=(1.0,), n_items=n_items)
+    asked = settings_of({name: found}, n_layers=2, paper={})
     ((_, at),) = asked
-    table = zero_shot.zero_shot(model, name, **at.arguments, n_items=n_items)
-    means, reached = gains.map_means(found), gains.accuracies(table)
-    assert set(reached["condition"]) == set(added.CONDITIONS)
-    assert gains.claim(table, model="parallel", relations=(name,)).verdict == "not testable here"
+    table = measure.zero_shot(model, name, **at.arguments, n_items=n_items)
+    means, reached = judge.map_means(found), judge.accuracies(table)
+    assert set(reached["condition"]) == set(CONDITIONS)
+    assert judge.claim(table, model="parallel", relations=(name,)).verdict == "not testable here"
     assert len(figures.map_panels(means, asked).axes) == 1
     assert len(figures.accuracy_panels(reached).axes) == 1
     encoded = {name: encode_relation(model, name, "zero_shot", n_items=n_items)}
@@ -288,7 +291,7 @@ def test_two_parallel_layers_and_hardly_an_item_do_not_crash(mini, n_items):
 )
 def test_sentences_follow_the_numbers(own, said):
     table = made("uppercase", BARE | {"none": 0.5, "own": own})
-    reached, found = gains.accuracies(table), gains.gains(table)
+    reached, found = judge.accuracies(table), judge.gains(table)
     sentence = prose.gain_sentences(reached, found)
     assert said in sentence and f"0.50 without and {own:.2f} with" in sentence
     assert "little to gain" not in sentence
@@ -301,17 +304,17 @@ def test_sentences_follow_the_numbers(own, said):
 
 def test_a_relation_that_needs_no_vector_is_said_to():
     table = made("uppercase", BARE | {"none": 1.0, "own": 1.0})
-    reached, found = gains.accuracies(table), gains.gains(table)
+    reached, found = judge.accuracies(table), judge.gains(table)
     assert "little to gain" in prose.gain_sentences(reached, found)
     assert "1.00 without any vector" in prose.summary("a-model", reached, found)
     paper = pd.concat([table, made("uppercase", BARE | {"own": 0.3}, setting="paper")])
-    again = gains.accuracies(paper), gains.gains(paper)
+    again = judge.accuracies(paper), judge.gains(paper)
     assert "0.30 with" in prose.paper_sentences(*again)
 
 
 def test_the_first_of_several_words_names_no_answer(mini):
     encoded = encode_relation(mini, "world_capitals", "zero_shot")
-    tokens = {mini.tokenizer.decode([token]) for token in zero_shot.named_by_a_token(encoded)}
+    tokens = {mini.tokenizer.decode([token]) for token in measure.named_by_a_token(encoded)}
     assert " Paris" in tokens and not {" The", " San"} & tokens
     assert {" The", " San"} <= {
         mini.tokenizer.decode([token]) for token in encoded.answer_ids.tolist()
@@ -320,7 +323,7 @@ def test_the_first_of_several_words_names_no_answer(mini):
 
 def test_what_comes_out_on_top_is_counted_and_drawn():
     table = made("uppercase", BARE | {"own": 0.75}, n=4)
-    shares, tokens = gains.outcome_shares(table), gains.common_tokens(table)
+    shares, tokens = judge.outcome_shares(table), judge.common_tokens(table)
     own = shares[shares["condition"] == "own"].set_index("outcome")["mean"]
     assert own["the answer"] == 0.75 and own["something else"] == 0.25 and own.sum() == 1
     said = prose.outcome_sentences(shares, tokens)

@@ -22,6 +22,19 @@ FOREIGN_SETTINGS = (
     "embedding_multiplier",
 )
 
+# What the blocks of all families are given beside the states, by name: what must be done to each so
+# that one block can be run again for a single token (`one_token`). A block that is given a tensor
+# of another name is not run again: the sweep then takes whole passes (`sweeps`).
+BLOCK_INPUTS = {
+    "attention_mask": "mask",  # [row, head, token, key], added to the scores
+    "position_ids": "per token",  # [row, token]
+    "position_embeddings": "per token",  # a pair of [row, token, channel]
+    "alibi": "per key",  # [row x head, 1, key]
+    "past_key_values": "cache",
+    "layer_past": "cache",
+    "use_cache": "flag",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:

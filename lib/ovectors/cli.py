@@ -167,6 +167,20 @@ def publish(models: tuple[str, ...]) -> None:
 
 
 @commands.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--task", "-t", "tasks", multiple=True, help="A relation; the paper's if not given.")
+@click.option("--n-items", type=click.IntRange(min=1), help="Items per task.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--dtype", default="auto", show_default=True)
+def explore(models: tuple[str, ...], **settings: Any) -> None:
+    """Compute what the book's explorer shows of MODEL, to book/explorer/."""
+    from ovectors.explorer.files import write
+
+    for model in models:
+        write(model, **settings, report=_say)
+
+
+@commands.command()
 @click.option("--verbose", "-v", is_flag=True, help="Show what Sphinx says while it builds.")
 def book(verbose: bool) -> None:
     """Build the book from all runs that are whole and current; it opens without a network."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,7 @@ from ovectors.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import Cache
 
     from ovectors.models import LanguageModel
 
@@ -79,19 +80,22 @@ def batches(
     encoded: Encoded | Sequence[Sequence[int]],
     *,
     budget_bytes: int = BUDGET_BYTES,
+    bytes_each: Callable[[int], int] | None = None,
 ) -> list[Batch]:
     """Group the prompts into batches of like length, each within the budget if one prompt is.
 
     Prompts are sorted by length, so that little is spent on padding; `Batch.rows` says where each
     came from. Padding is on the right: on the left it would shift GPT-2's absolute positions.
+    `bytes_each` gives what a prompt of some length takes where that is not just a pass.
     """
     tokens = token_rows(model, encoded)
+    taken = bytes_each or (lambda length: bytes_per_prompt(model, length))
     order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
     groups: list[list[int]] = []
     for row in order:
         longest = len(tokens[row])  # of the group, as lengths only grow
         group = groups[-1] if groups else []
-        fits = (len(group) + 1) * bytes_per_prompt(model, longest) <= budget_bytes
+        fits = (len(group) + 1) * taken(longest) <= budget_bytes
         alike = bool(group) and longest - len(tokens[group[0]]) <= max(4, longest // 4)
         if fits and alike:
             group.append(row)
@@ -118,31 +122,49 @@ def bytes_per_prompt(model: LanguageModel, length: int) -> int:
     written out as formulas hold that many), and the attention scores, which some families hold in
     float32 beside the model's own dtype. A test measures each family against it.
     """
+    return length * bytes_per_token(model, length)
+
+
+def bytes_per_token(model: LanguageModel, keys: int) -> int:
+    """The same for one token that attends to so many keys."""
     config, item = model.config, model.dtype.itemsize
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
     width = 10 * model.d_model + 6 * (inner or 4 * model.d_model)
-    scores = config.num_attention_heads * length * (item + 4)
-    return length * (width * item + scores)
+    return width * item + config.num_attention_heads * keys * (item + 4)
 
 
-def model_inputs(module: nn.Module, batch: Batch, device: torch.device) -> dict[str, Tensor | bool]:
-    """The keyword arguments of a pass over `batch`, as far as `module` takes them."""
-    positions = torch.arange(batch.token_ids.shape[1]).expand_as(batch.token_ids)
+def model_inputs(
+    module: nn.Module,
+    batch: Batch,
+    device: torch.device,
+    *,
+    cache: Cache | None = None,
+) -> dict[str, object]:
+    """The keyword arguments of a pass over `batch`, as far as `module` takes them.
+
+    With a `cache`, the batch goes on where its tokens end, the same for all rows.
+    """
+    past = 0 if cache is None else cache.get_seq_length()
+    positions = past + torch.arange(batch.token_ids.shape[1]).expand_as(batch.token_ids)
+    seen = torch.ones(len(batch.rows), past, dtype=torch.bool)
     inputs = {
         "input_ids": batch.token_ids.to(device),
-        "attention_mask": batch.mask.long().to(device),
+        "attention_mask": torch.cat([seen, batch.mask], dim=1).long().to(device),
         "position_ids": positions.to(device),  # BLOOM has none: it biases attention by distance
     }
     taken = inspect.signature(type(module).forward).parameters
-    return {name: value for name, value in inputs.items() if name in taken} | {"use_cache": False}
+    inputs = {name: value for name, value in inputs.items() if name in taken}
+    if cache is not None:
+        inputs["past_key_values"] = cache
+    return inputs | {"use_cache": cache is not None}
 
 
 @torch.no_grad()
-def run_base(model: LanguageModel, batch: Batch) -> None:
+def run_base(model: LanguageModel, batch: Batch, *, cache: Cache | None = None) -> None:
     """One pass through the blocks, without the head, for what hooks see on the way."""
     refuse_training(model)
     base = model.model.base_model
-    base(**model_inputs(base, batch, model.device))
+    base(**model_inputs(base, batch, model.device, cache=cache))
 
 
 @torch.no_grad()

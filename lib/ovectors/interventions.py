@@ -101,7 +101,7 @@ def intervene(
         rows: which prompt each row is, where a vector or position is given for each prompt.
     """
     rows = torch.arange(len(lengths)) if rows is None else rows
-    planned = [(one, _checked(model, one, int(rows.max()) + 1)) for one in interventions]
+    planned = [(one, checked_layers(model, one, int(rows.max()) + 1)) for one in interventions]
     blocks = model.layers
     handles = []
     try:
@@ -116,7 +116,7 @@ def intervene(
             handle.remove()
 
 
-def _checked(model: LanguageModel, one: Intervention, prompts: int) -> tuple[int, ...]:
+def checked_layers(model: LanguageModel, one: Intervention, prompts: int) -> tuple[int, ...]:
     """The layers of an intervention, after a look at everything a user can get wrong in it."""
     if isinstance(one.positions, str):
         if one.positions not in ("last", "all"):
@@ -132,7 +132,7 @@ def _checked(model: LanguageModel, one: Intervention, prompts: int) -> tuple[int
             )
         if vector.ndim == 2 and len(vector) < prompts:
             raise UserError(f"{len(vector)} vectors were given for {prompts} prompts")
-    return model.layer_numbers(one.layers)
+    return tuple(dict.fromkeys(model.layer_numbers(one.layers)))  # each once
 
 
 def _hook(one: Intervention, lengths: Tensor, rows: Tensor) -> Callable:
@@ -140,14 +140,23 @@ def _hook(one: Intervention, lengths: Tensor, rows: Tensor) -> Callable:
         old = vector_of(output)
         if old.shape[0] != len(lengths):
             raise ValueError(f"announced were {len(lengths)} rows, the model runs {old.shape[0]}")
-        new = one.changed(old, rows)
-        if isinstance(one.positions, str) and one.positions == "all":
-            new = new.expand_as(old).clone()
-        else:
-            new = torch.where(_chosen(one, lengths, rows, old), new, old)
+        new = after_change(one, old, lengths, rows)
         return (new, *output[1:]) if isinstance(output, tuple) else new
 
     return hook
+
+
+def after_change(
+    one: Intervention,
+    old: Float[Tensor, "row token d_model"],
+    lengths: Int[Tensor, " row"],
+    rows: Int[Tensor, " row"],
+) -> Float[Tensor, "row token d_model"]:
+    """A contribution `old` as the intervention leaves it, changed at its positions alone."""
+    new = one.changed(old, rows)
+    if isinstance(one.positions, str) and one.positions == "all":
+        return new.expand_as(old).clone()
+    return torch.where(_chosen(one, lengths, rows, old), new, old)
 
 
 def _chosen(

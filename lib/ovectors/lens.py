@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -57,6 +58,73 @@ def unused_rows(model: LanguageModel) -> Bool[Tensor, " vocabulary"]:
     return unused
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decoded:
+    """Early decoding of some states, in ranks and logits of wanted tokens, and the token on top.
+
+    Attributes:
+        ranks: for each wanted token by its name, its rank (1 = top, ties get the middle rank).
+        logits: its logit, in float32 (float64 for states in float64).
+        top: the ids of the tokens on top, best first.
+    """
+
+    ranks: Mapping[str, Float[Tensor, " ..."]]
+    logits: Mapping[str, Float[Tensor, " ..."]]
+    top: Int[Tensor, "... k"]
+
+
+def decode(
+    lens: Lens,
+    states: Float[Tensor, "... d_model"],
+    wanted: Mapping[str, Int[Tensor, " ..."]],
+    *,
+    k: int = 1,
+    budget_bytes: int = BUDGET_BYTES,
+) -> Decoded:
+    """Ranks and logits of all `wanted` tokens and the `k` on top, with the head applied once.
+
+    Each of `wanted` is broadcast against the states' leading axes: `[prompt]` ids go with
+    `[layer, prompt, d_model]` states. Ranks are counted on float32 logits, nothing is sorted:
+    1 + (how many are larger) + half of (how many others are equal), so that ties, which are common
+    in half precision, get their middle rank. UserError where a logit is not a number.
+    """
+    if not 1 <= k <= lens.vocab_size:
+        raise ValueError(f"k is between 1 and the vocabulary's {lens.vocab_size}, not {k}")
+    shape = states.shape[:-1]
+    ids = {name: _spread(lens, tokens, shape) for name, tokens in wanted.items()}
+    kept = torch.float64 if states.dtype is torch.float64 else torch.float32
+    ranks: dict[str, list[Tensor]] = {name: [] for name in wanted}
+    logits: dict[str, list[Tensor]] = {name: [] for name in wanted}
+    top: list[Tensor] = []
+    for start, row in _chunked(lens, states, budget_bytes):
+        top.append(row.topk(k, dim=1).indices.cpu())
+        for name, tokens in ids.items():
+            own = row.gather(1, tokens[start : start + len(row), None].to(row.device))
+            ranks[name].append(_counted(row, own))
+            logits[name].append(own[:, 0].cpu())
+    return Decoded(
+        ranks={name: _joined(found, shape, torch.float32) for name, found in ranks.items()},
+        logits={name: _joined(found, shape, kept) for name, found in logits.items()},
+        top=_joined(top, (*shape, k), torch.long),
+    )
+
+
+def _spread(lens: Lens, tokens: Int[Tensor, " ..."], shape: Sequence[int]) -> Int[Tensor, " flat"]:
+    """One token id for each state, in one axis."""
+    ids = torch.as_tensor(tokens).cpu().expand(shape).reshape(-1)
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < lens.vocab_size:
+        raise ValueError(f"token ids run from 0 to {lens.vocab_size - 1}")
+    return ids
+
+
+def _counted(
+    logits: Float[Tensor, "row vocabulary"], own: Float[Tensor, "row 1"]
+) -> Float[Tensor, " row"]:
+    larger = (logits > own).sum(dim=1)
+    equal = (logits == own).sum(dim=1)
+    return (1 + larger + (equal - 1) / 2).to("cpu", torch.float32)
+
+
 def ranks(
     lens: Lens,
     states: Float[Tensor, "... d_model"],
@@ -64,24 +132,8 @@ def ranks(
     *,
     budget_bytes: int = BUDGET_BYTES,
 ) -> Float[Tensor, " ..."]:
-    """The rank of one token in the early decoding of each state, 1 = top.
-
-    `token_ids` is broadcast against the states' leading axes: `[prompt]` ids go with
-    `[layer, prompt, d_model]` states. Ranks are counted on float32 logits, nothing is sorted:
-    1 + (how many are larger) + half of (how many others are equal), so that ties, which are common
-    in half precision, get their middle rank. UserError where a logit is not a number.
-    """
-    wanted = torch.as_tensor(token_ids).cpu().expand(states.shape[:-1]).reshape(-1)
-    if wanted.numel() and not 0 <= int(wanted.min()) <= int(wanted.max()) < lens.vocab_size:
-        raise ValueError(f"token ids run from 0 to {lens.vocab_size - 1}")
-    counted = []
-    for start, logits in _chunked(lens, states, budget_bytes):
-        tokens = wanted[start : start + len(logits), None].to(logits.device)
-        own = logits.gather(1, tokens)
-        larger = (logits > own).sum(dim=1)
-        equal = (logits == own).sum(dim=1)
-        counted.append((1 + larger + (equal - 1) / 2).to("cpu", torch.float32))
-    return _joined(counted, states.shape[:-1], torch.float32)
+    """The rank of one token in the early decoding of each state, 1 = top, as `decode` counts."""
+    return decode(lens, states, {"wanted": token_ids}, budget_bytes=budget_bytes).ranks["wanted"]
 
 
 def reciprocal_ranks(
@@ -103,12 +155,7 @@ def top_tokens(
     budget_bytes: int = BUDGET_BYTES,
 ) -> Int[Tensor, "... k"]:
     """The ids of the `k` tokens on top of the early decoding of each state, best first."""
-    if not 1 <= k <= lens.vocab_size:
-        raise ValueError(f"k is between 1 and the vocabulary's {lens.vocab_size}, not {k}")
-    best = [
-        logits.topk(k, dim=1).indices.cpu() for _, logits in _chunked(lens, states, budget_bytes)
-    ]
-    return _joined(best, (*states.shape[:-1], k), torch.long)
+    return decode(lens, states, {}, k=k, budget_bytes=budget_bytes).top
 
 
 def _chunked(

@@ -13,19 +13,15 @@ from typing import Any
 import nbformat
 import yaml
 
-from ovectors import comparison, paths, runs
-from ovectors.claims import Claim
+from ovectors import comparison, fragments, paths, runs
 from ovectors.errors import UserError
-from ovectors.labels import rename_labels
-from ovectors.notebooks import Chapter, find_chapters
-from ovectors.prose.front import claims_table
-from ovectors.results import load_json, read_manifest
+from ovectors.labels import own_labels, rename_labels
+from ovectors.notebooks import Chapter, find_chapters, read_notebook
 
 _RUN_ENTRY = re.compile(r"runs/([^/]+)/([^/]+)")
-FINDINGS = "findings.md"  # made by `assemble`; the front page includes it
 _APART = "# what the cell above printed"  # a cell without any source would not be shown at all
 # Written by hand, but no pages: what runs leave, and what editors leave.
-_NOT_COPIED = shutil.ignore_patterns("runs", "results", ".*", "__pycache__")
+_NOT_COPIED = shutil.ignore_patterns("runs", "results", "explorer", ".*", "__pycache__")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,29 +126,9 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
         set_text_apart(notebook)
         nbformat.write(notebook, target)
         shutil.copytree(page.place.results, target.with_suffix(""))
-    (folder / FINDINGS).write_text(findings(pages), "utf-8")
+    fragments.write(folder, pages)
     _write_yaml(folder / "_toc.yml", book_toc(toc, pages))
-    _write_yaml(folder / "_config.yml", book_config())
-
-
-def findings(pages: Sequence[Page]) -> str:
-    """What the chapters found on the reference model, for the front page: a table of the claims'
-    verdicts, then each chapter's findings in its own words.
-
-    A chapter that wants to be quoted saves JSON called `numbers` with Markdown under `findings`.
-    """
-    claims, quoted = {}, []
-    for page in (one for one in pages if one.is_reference):
-        folder, saved = page.place.results, read_manifest(page.place.results).files
-        files = (folder / file.file for file in saved if file.kind == "claim")
-        claims[page.document] = [Claim.model_validate_json(path.read_bytes()) for path in files]
-        if any(file.name == "numbers" for file in saved):
-            said = load_json(folder, "numbers").get("findings")
-            where = "" if page.place.model == runs.ALL else f", on `{page.model}`"
-            quoted += [f"{{doc}}`/{page.document}`{where}:\n\n{said}\n"] if said else []
-    table = claims_table(claims)
-    parts = [f"{table}\n", *quoted] if table else quoted
-    return "\n".join(parts) or "No chapter has been run yet.\n"
+    _write_yaml(folder / "_config.yml", _with_made_settings(book_config(), pages))
 
 
 def make_distinct(notebook: nbformat.NotebookNode, page: Page, reference: Page | None) -> None:
@@ -224,6 +200,25 @@ def book_config() -> dict[str, Any]:
     if server and name:
         config["repository"] = {**config.get("repository", {}), "url": f"{server}/{name}"}
     return config
+
+
+def _with_made_settings(config: Mapping[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
+    """The settings, and what the pages' links and quotations of the code need beside them."""
+    sphinx, parse = config.get("sphinx", {}), config.get("parse", {})
+    shown = {page.place.chapter: page.document for page in pages if page.is_reference}
+    known = {chapter.name: chapter for chapter in find_chapters()}
+    labels = {
+        label: name
+        for name, chapter in known.items()
+        for label in sorted(own_labels(read_notebook(chapter.path)))
+    }
+    documents = {name: shown.get(name, "") for name in known}
+    made = {"ovectors_documents": documents, "ovectors_labels": labels}
+    return {
+        **config,
+        "parse": {**parse, "myst_substitutions": fragments.substitutions()},
+        "sphinx": {**sphinx, "config": {**sphinx.get("config", {}), **made}},
+    }
 
 
 def _files(toc: Mapping[str, Any]) -> Iterable[str]:

@@ -1,4 +1,7 @@
-"""What the book's pages need of Sphinx beyond settings: nothing in them may lead off the page.
+"""What the book's pages need of Sphinx beyond settings.
+
+Nothing in them may lead off the page; and hand-written pages point to chapters, which may not have
+been run, by two roles: {chapter}`words <01_stages_of_processing>` and {fig}`fig-reciprocal-ranks`.
 
 `_config.yml` names this module among the book's extensions.
 """
@@ -7,14 +10,74 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.util.docutils import ReferenceRole, SphinxRole
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
+NOT_RUN = "not run here"
+
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register with Sphinx."""
+    """Register with Sphinx. `ovectors_documents`: the page of each chapter, "" where none is shown;
+    `ovectors_labels`: the chapter that defines each label."""
+    app.add_config_value("ovectors_documents", {}, "env")
+    app.add_config_value("ovectors_labels", {}, "env")
+    app.add_role("chapter", ChapterRole())
+    app.add_role("fig", FigureRole())
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+class ChapterRole(ReferenceRole):
+    """A chapter's page for the reference model; words that say so where it was not run."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        documents = self.config.ovectors_documents
+        if self.target not in documents:
+            return _unknown(self, f"there is no chapter {self.target!r}")
+        explicit = self.has_explicit_title
+        words = self.title if explicit else self.target[3:].replace("_", " ")
+        if not documents[self.target]:
+            return [nodes.Text(f"{words} ({NOT_RUN})")], []
+        return [_reference(self, "doc", f"/{documents[self.target]}", words, explicit=explicit)], []
+
+
+class FigureRole(SphinxRole):
+    """A figure of a chapter by its number; words that say so where the chapter was not run."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        chapter = self.config.ovectors_labels.get(self.text)
+        if chapter is None:
+            return _unknown(self, f"no chapter has a figure {self.text!r}")
+        if not self.config.ovectors_documents.get(chapter):
+            return [nodes.Text(f"a figure of chapter {int(chapter[:2])} ({NOT_RUN})")], []
+        return [_reference(self, "numref", self.text, self.text, explicit=False)], []
+
+
+def _reference(
+    role: SphinxRole, kind: str, target: str, words: str, *, explicit: bool
+) -> addnodes.pending_xref:
+    """A reference that Sphinx resolves like one of its own roles', with its warnings."""
+    reference = addnodes.pending_xref(
+        role.rawtext,
+        refdomain="std",
+        reftype=kind,
+        reftarget=target,
+        refexplicit=explicit,
+        refwarn=True,
+        refdoc=role.env.docname,
+    )
+    reference += nodes.inline(role.rawtext, words, classes=["std", f"std-{kind}"])
+    role.set_source_info(reference)
+    return reference
+
+
+def _unknown(role: SphinxRole, said: str) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    message = role.inliner.reporter.error(said, line=role.lineno)
+    return [role.inliner.problematic(role.rawtext, role.rawtext, message)], [message]
 
 
 def drop_thebe(

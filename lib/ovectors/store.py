@@ -85,7 +85,7 @@ class Store:
         numbers, tuples of them), which belong to the key. What is computed is kept before it is
         returned, and read back, so that a table is the same whichever way it came.
         """
-        name = f"{experiment.__module__.rpartition('.')[2]}-{experiment.__name__}"
+        name = _table_name(experiment)
         parts = self.key_parts(experiment, settings)
         key = keys.key_of(parts)
         path = table_path(self.folder, name, key)
@@ -271,3 +271,10 @@ def peak_memory() -> int:
 
 def _takes_progress(experiment: Callable[..., pd.DataFrame]) -> bool:
     return "progress" in inspect.signature(experiment).parameters
+
+
+def _table_name(experiment: Callable) -> str:
+    """`linear_update-switches-switches`: the question's folder, the module, the function."""
+    inside = experiment.__module__.split(".")[1:] or [experiment.__module__]
+    parts = [part for part in inside if part not in ("experiments", "measure")]
+    return "-".join([*parts, experiment.__name__])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ovectors.errors import UserError
@@ -95,8 +95,8 @@ def record(
     states = {part: torch.empty(shape, dtype=kept_as) for part in parts}
     for batch in progress_bar(groups, title="recording the residual stream", shown=progress):
         changed = around(batch) if around is not None else nullcontext()
-        at = where[batch.rows]
-        with changed, recording(model, parts=parts, layers=numbers, positions=at) as kept:
+        chosen = where[batch.rows]
+        with changed, recording(model, parts=parts, layers=numbers, positions=chosen) as kept:
             run_base(model, batch)
         for (part, layer), state in kept.items():
             states[part][numbers.index(layer), batch.rows] = state.to("cpu", kept_as)
@@ -128,13 +128,13 @@ def recording(
     *,
     parts: Sequence[str],
     layers: Sequence[int],
-    positions: Int[Tensor, " row"],
-) -> Iterator[dict[tuple[str, int], Float[Tensor, "row d_model"]]]:
+    positions: Int[Tensor, " row"] | None,
+) -> Iterator[dict[tuple[str, int], Float[Tensor, "row *token d_model"]]]:
     """While open, every pass through `model` fills the yielded dictionary at (part, layer).
 
-    Only the wanted row of each state is kept, where it was computed. Hooks are read-only, and on
-    leaving, whatever happens, just these are removed. On a clean exit a part that no pass has given
-    raises UserError: its module is not where the model computes.
+    Only the wanted position of each row is kept, or all of them (None), where they were computed.
+    Hooks are read-only, and on leaving, whatever happens, just these are removed. On a clean exit a
+    part that no pass has given raises UserError: its module is not where the model computes.
     """
     kept: dict[tuple[str, int], Tensor] = {}
     handles: list[RemovableHandle] = []
@@ -143,9 +143,9 @@ def recording(
     def keeper(part: str, layer: int) -> Callable[[object], None]:
         def keep(output: object) -> None:
             state = vector_of(output)
-            _check_shape(model, state, f"layer {layer}: {part!r}", rows=len(positions))
-            row = torch.arange(len(positions), device=state.device)
-            kept[part, layer] = state[row, positions.to(state.device)].detach()
+            rows = None if positions is None else len(positions)
+            _check_shape(model, state, f"layer {layer}: {part!r}", rows=rows)
+            kept[part, layer] = state.detach() if positions is None else at(state, positions)
 
         return keep
 
@@ -185,7 +185,15 @@ def vector_of(output: object) -> Float[Tensor, "row token d_model"]:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _check_shape(model: LanguageModel, state: object, name: str, *, rows: int) -> None:
+def at(
+    states: Shaped[Tensor, "row token *more"], positions: Int[Tensor, " row"]
+) -> Shaped[Tensor, " row *more"]:
+    """The states at one position of each row."""
+    row = torch.arange(len(positions), device=states.device)
+    return states[row, positions.to(states.device)].detach()
+
+
+def _check_shape(model: LanguageModel, state: object, name: str, *, rows: int | None) -> None:
     """Refuse what cannot be a state of the stream: the adapter points at a wrong module."""
     shape = tuple(getattr(state, "shape", ()))
     if len(shape) != 3 or shape[-1] != model.d_model:
@@ -193,5 +201,5 @@ def _check_shape(model: LanguageModel, state: object, name: str, *, rows: int) -
             f"{name} of {model.name} has shape {list(shape)}, not vectors of the residual stream's "
             f"width {model.d_model}: the module is not what the adapter takes it for"
         )
-    if shape[0] != rows:
+    if rows is not None and shape[0] != rows:
         raise UserError(f"{name} has {shape[0]} rows where {rows} prompts were announced")

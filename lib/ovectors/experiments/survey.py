@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ovectors import claims
+from ovectors.claims import Measured
 from ovectors.encoding import encode_relation
 from ovectors.errors import UserError
-from ovectors.experiments.content_independence import IN_DOMAIN
-from ovectors.experiments.layer_maps import Layers, choose_layers, layer_map
-from ovectors.experiments.sources import Task
-from ovectors.experiments.stages import accuracy, stages
+from ovectors.experiments.content_independence.tasks import task_of
+from ovectors.experiments.shared.layer_maps import layer_map
+from ovectors.experiments.shared.layers import Layers, choose_layers
+from ovectors.experiments.stages.judge import accuracy
+from ovectors.experiments.stages.measure import stages
 from ovectors.statistics import Interval, nothing
 
 if TYPE_CHECKING:
@@ -26,6 +30,42 @@ SMALLER = {"n_sources": 3, "max_items": 20}
 """With how many vectors and development items the layers of a further relation are chosen."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Survey:
+    """Which of some relations a model answers with one demonstration.
+
+    Attributes:
+        stages: by name the one-shot table of `stages`; None where no item can be measured.
+        accuracies: one-shot accuracy, n = 0 where no item can be measured.
+        answered: the names of those whose accuracy is above what was asked for.
+    """
+
+    stages: Mapping[str, pd.DataFrame | None]
+    accuracies: Mapping[str, Interval]
+    answered: tuple[str, ...]
+
+
+def survey(
+    store: Store,
+    relations: Mapping[str, Relation | str],
+    *,
+    n_items: int = 0,
+    seed: int = 0,
+    least_accuracy: float = LEAST_ACCURACY,
+) -> Survey:
+    """Ask every relation with one demonstration, each table once, through the store."""
+    drawn = {"n_items": n_items, "seed": seed}
+    tables = {
+        name: store.table(stages, relation=relation, **drawn)
+        if is_measurable(store.model, relation, **drawn)
+        else None
+        for name, relation in relations.items()
+    }
+    known = {name: nothing() if one is None else accuracy(one) for name, one in tables.items()}
+    above = tuple(name for name, one in known.items() if one.value > least_accuracy)
+    return Survey(stages=tables, accuracies=known, answered=above)
+
+
 def is_measurable(
     model: LanguageModel, relation: Relation | str, *, n_items: int = 0, seed: int = 0
 ) -> bool:
@@ -35,34 +75,6 @@ def is_measurable(
     except UserError:
         return False
     return True
-
-
-def stage_tables(
-    store: Store, relations: Mapping[str, Relation | str], *, n_items: int = 0, seed: int = 0
-) -> dict[str, pd.DataFrame | None]:
-    """The one-shot table of `stages.stages` for each relation; None where none can be measured."""
-    drawn = {"n_items": n_items, "seed": seed}
-    return {
-        name: store.table(stages, relation=relation, **drawn)
-        if is_measurable(store.model, relation, **drawn)
-        else None
-        for name, relation in relations.items()
-    }
-
-
-def accuracies(tables: Mapping[str, pd.DataFrame | None]) -> dict[str, Interval]:
-    """One-shot accuracy of each relation; n = 0 where no item can be measured."""
-    return {name: nothing() if table is None else accuracy(table) for name, table in tables.items()}
-
-
-def answered(found: Mapping[str, Interval], *, least: float = LEAST_ACCURACY) -> tuple[str, ...]:
-    """The relations with an accuracy above `least`, in their order."""
-    return tuple(name for name, one in found.items() if one.value > least)
-
-
-def task_of(relation: Relation | str) -> Task:
-    """Which items a relation's vectors come from: chapter 3's where it has the relation."""
-    return IN_DOMAIN.get(str(relation), Task(relation=relation))
 
 
 def layers_of(
@@ -78,3 +90,13 @@ def layers_of(
         settings = {"relation": task.relation, "group": task.group, "n_items": n_items} | SMALLER
         found[name] = choose_layers(store.table(layer_map, **settings, seed=seed))
     return found
+
+
+def not_judged(accuracies: Mapping[str, Interval], judged: Iterable[str]) -> list[Measured]:
+    """The accuracies of all other relations, to stand beside a claim's evidence."""
+    named = set(judged)
+    return [
+        claims.context(name, "one-shot accuracy (not judged)", found)
+        for name, found in accuracies.items()
+        if name not in named
+    ]

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ovectors.claims import RULES
-from ovectors.experiments.across import LANGUAGE_MODEL, MINIATURE, OWN
-from ovectors.experiments.stages import ANSWER, APPLICATION
+from ovectors.experiments.across.judge import LANGUAGE_MODEL, MINIATURE, OWN
+from ovectors.experiments.stages.judge import ANSWER, APPLICATION
 from ovectors.figures.style import BLUE, GREY, ORANGE, PALETTE, YELLOW, apply_style, empty, panels
 from ovectors.prose.across import FEW_ITEMS, MANY_RELATIONS, size
 from ovectors.prose.common import title
@@ -38,7 +38,7 @@ NOTHING = "no chapter has left a result yet"
 def verdict_matrix(verdicts: pd.DataFrame) -> Figure:
     """Claims by models, a sign for every verdict and for every way to have none.
 
-    `verdicts` as made by `experiments.across.verdicts`: models in its order.
+    `verdicts` as made by `across.judge.verdicts`: models in its order.
     """
     if verdicts.empty:
         return empty(NOTHING)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ovectors.experiments.beyond import (
+from ovectors.experiments.beyond.judge import (
     CONTROL_BEATEN,
     ITEM_BEATEN,
     NOT_ANSWERED,
@@ -34,7 +34,7 @@ NUDGE = {CONTROL_BEATEN: -0.3, RANDOM_BEATEN: -0.1, OTHER_BEATEN: 0.1, ITEM_BEAT
 def relation_dots(overview: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     """A row a relation: one-shot accuracy on the left, what the own vectors gain on the right.
 
-    `overview` and `gains` as made by `experiments.beyond`. Bars: their intervals. A filled mark
+    `overview` and `gains` as made by `beyond.judge`. Bars: their intervals. A filled mark
     holds (its whole interval is above zero), a hollow one does not. Relations that are not answered
     have no mark on the right.
     """

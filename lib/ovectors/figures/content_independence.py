@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import html
-
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ovectors.experiments.controls import WRONG
-from ovectors.experiments.outcomes import ANSWER, ARGUMENT, ELSE, OTHER, OUTCOMES, SOURCE, UNMOVED
-from ovectors.experiments.replacing import CONTROL, OWN, RANDOM
+from ovectors.experiments.content_independence.measure.controls import WRONG
+from ovectors.experiments.shared.outcomes import (
+    ANSWER,
+    ARGUMENT,
+    ELSE,
+    OTHER,
+    OUTCOMES,
+    SOURCE,
+    UNMOVED,
+)
+from ovectors.experiments.shared.replacing import CONTROL, OWN, RANDOM
 from ovectors.figures.style import (
     BLUE,
     COLORS,
@@ -23,9 +30,14 @@ from ovectors.figures.style import (
     SKY,
     YELLOW,
     band,
+    each_panel,
     empty,
+    legend,
+    name_axes,
     panels,
+    whole_numbers,
 )
+from ovectors.figures.tokens import mark_of, shown, token_cell, token_table
 from ovectors.prose.content_independence import condition_title, task_title
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -43,7 +55,7 @@ ENDS = {  # what a run ends on: its colour and its hatching
 def layer_panels(curves: pd.DataFrame) -> Figure:
     """Reciprocal ranks over layers with and without the vectors, a column per task (figure 4).
 
-    `curves` as made by `experiments.independence.layer_curves`. Upper row: as the model is; lower
+    `curves` as made by `content_independence.judge.layer_curves`. Upper row: as the model is; lower
     row: with the vectors.
     """
     tasks = list(dict.fromkeys(curves["task"]))
@@ -55,66 +67,50 @@ def layer_panels(curves: pd.DataFrame) -> Figure:
     for row, (condition, name) in enumerate(((CONTROL, "as it is"), (OWN, "with the vector"))):
         for column, task in enumerate(tasks):
             axis = axes[row * len(tasks) + column]
-            shown = curves[(curves["task"] == task) & (curves["condition"] == condition)]
-            for token, line in shown.groupby("token", sort=False):
+            panel = curves[(curves["task"] == task) & (curves["condition"] == condition)]
+            for token, line in panel.groupby("token", sort=False):
                 band(axis, line, x="layer", label=token, color=COLORS[token], dashes=DASHES[token])
             axis.set(ylim=(-0.02, 1.04), title=f"{task_title(task)}, {name}")
             axis.title.set_fontsize(9.5)
-            axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.supxlabel("layer")
-    figure.supylabel("mean reciprocal rank")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+            whole_numbers(axis)
+    name_axes(figure, "layer", "mean reciprocal rank")
+    legend(figure, columns=2)
     return figure
 
 
 def example_table(example: pd.DataFrame) -> str:
     """Top token after each layer without and with the vector, as HTML.
 
-    `example` as made by `experiments.independence.example`. Coloured where the top token is the
+    `example` as made by `content_independence.judge.example`. Coloured where the top token is the
     argument or the answer, in colours that read on a light and on a dark page.
     """
     columns = {name: part.set_index("layer") for name, part in example.groupby("condition")}
     titles = {CONTROL: "as it is", OWN: "with the vector"}
     head = "".join(f'<th scope="col">{titles[name]}</th>' for name in titles)
-    body = ""
-    for layer in sorted(example["layer"].unique()):
-        cells = "".join(_top_cell(columns[name].loc[layer]) for name in titles)
-        body += f'<tr><th scope="row">{layer}</th>{cells}</tr>'
-    return (
-        '<table class="top-tokens"><thead><tr><th scope="col">layer</th>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    rows = {
+        layer: "".join(_top_cell(columns[name].loc[layer]) for name in titles)
+        for layer in sorted(example["layer"].unique())
+    }
+    return token_table(f'<tr><th scope="col">layer</th>{head}</tr>', rows)
 
 
 def _top_cell(row: pd.Series) -> str:
-    marks = {"answer": row["rank_answer"] == 1, "argument": row["rank_argument"] == 1}
-    mark = next((name for name, is_top in marks.items() if is_top), None)
-    style = ' style="padding: 0.15em 0.6em"'
-    if mark:
-        red, green, blue = (int(COLORS[mark][at : at + 2], 16) for at in (1, 3, 5))
-        tint = f"background: rgba({red}, {green}, {blue}, 0.28)"
-        style = f' class="is-{mark}" style="padding: 0.15em 0.6em; {tint}"'
-    shown = html.escape(row["top_token"].strip() or "↵")
-    return (
-        f"<td{style}><b>{shown}</b> <small>argument {row['rank_argument']:g}, "
-        f"answer {row['rank_answer']:g}</small></td>"
-    )
+    ranks = f"argument {row['rank_argument']:g}, answer {row['rank_answer']:g}"
+    return token_cell(f"<b>{shown(row['top_token'])}</b> <small>{ranks}</small>", mark_of(row))
 
 
 def source_dots(spread: pd.DataFrame) -> Figure:
     """What each source's vector does, a panel per task, the best on top.
 
-    `spread` as made by `experiments.independence.source_spread`. Filled: the model answers the
+    `spread` as made by `content_independence.judge.source_spread`. Filled: the model answers the
     source's own prompt; hollow: it does not.
     """
-    tasks = list(dict.fromkeys(spread["task"]))
-    if not tasks:
+    if spread.empty:
         return empty("no source was measured")
-    longest = max(len(spread[spread["task"] == task]) for task in tasks)
-    height = 1.3 + 0.19 * longest
-    figure, axes = panels(len(tasks), columns=3, width=3.4, height=height, sharex=True)
-    for axis, task in zip(axes, tasks, strict=True):
-        part = spread[spread["task"] == task].sort_values("mean")
+    height = 1.3 + 0.19 * spread.groupby("task").size().max()
+    figure, parts = each_panel(spread, "task", columns=3, width=3.4, height=height, sharex=True)
+    for axis, task, rows in parts:
+        part = rows.sort_values("mean")
         for place, row in enumerate(part.itertuples()):
             face = BLUE if row.correct else "white"
             axis.plot([row.low, row.high], [place, place], color=BLUE, linewidth=1.5)
@@ -123,7 +119,7 @@ def source_dots(spread: pd.DataFrame) -> Figure:
         axis.set_yticks(range(len(part)), [_short(name) for name in part["vector"]], fontsize=8)
         axis.set_title(f"{task_title(task)} (n = {part['n'].iloc[0]})", fontsize=10)
         axis.grid(axis="y", visible=False)
-    figure.supxlabel("change of the answer's mean reciprocal rank")
+    name_axes(figure, "change of the answer's mean reciprocal rank")
     return figure
 
 
@@ -134,18 +130,16 @@ def _short(text: str, most: int = 20) -> str:
 def control_points(means: pd.DataFrame) -> Figure:
     """The answer's mean reciprocal rank under every kind of vector, a panel per task.
 
-    `means` as made by `experiments.independence.condition_means`. The dashed line is the control
+    `means` as made by `content_independence.judge.condition_means`. The dashed line is the control
     run.
     """
-    tasks = list(dict.fromkeys(means["task"]))
-    if not tasks:
+    if means.empty:
         return empty("no vector was tried")
     kinds = sorted(dict.fromkeys(means["condition"]), key=_place)
-    figure, axes = panels(
-        len(tasks), columns=len(tasks), width=3.0, height=0.9 + 0.3 * len(kinds), sharey=True
-    )
-    for axis, task in zip(axes, tasks, strict=True):
-        part = means[means["task"] == task].set_index("condition")
+    size = {"width": 3.0, "height": 0.9 + 0.3 * len(kinds)}
+    figure, parts = each_panel(means, "task", columns=means["task"].nunique(), sharey=True, **size)
+    for axis, task, rows in parts:
+        part = rows.set_index("condition")
         for place, kind in enumerate(reversed(kinds)):
             if kind not in part.index:
                 continue
@@ -157,7 +151,7 @@ def control_points(means: pd.DataFrame) -> Figure:
         axis.set_title(f"{task_title(task)}\n(n = {int(part['n'].iloc[0])})", fontsize=10)
         axis.set_xlim(left=min(0, axis.get_xlim()[0]))
         axis.grid(axis="y", visible=False)
-    figure.supxlabel("answer's mean reciprocal rank")
+    name_axes(figure, "answer's mean reciprocal rank")
     return figure
 
 
@@ -181,15 +175,13 @@ def _look(kind: str) -> tuple[str, str]:
 def layer_maps(cells: pd.DataFrame) -> Figure:
     """Change of the answer's reciprocal rank over start and source layer, a panel per task.
 
-    `cells` as made by `experiments.independence.map_cells`. The frame marks the pair that is used.
+    `cells` as made by `content_independence.judge.map_cells`. The frame marks the pair in use.
     """
-    tasks = list(dict.fromkeys(cells["task"]))
-    if not tasks:
+    if cells.empty:
         return empty("no pair of layers was tried")
-    figure, axes = panels(len(tasks), columns=3, width=3.4, height=3.1)
+    figure, parts = each_panel(cells, "task", columns=3, width=3.4, height=3.1)
     bound = max(0.05, float(np.nanmax(np.abs(cells["difference"]))))
-    for axis, task in zip(axes, tasks, strict=True):
-        part = cells[cells["task"] == task]
+    for axis, task, part in parts:
         grid = part.pivot(index="start_layer", columns="source_layer", values="difference")
         image = axis.imshow(
             grid.to_numpy(), origin="lower", cmap="PuOr_r", vmin=-bound, vmax=bound, aspect="auto"
@@ -204,8 +196,8 @@ def layer_maps(cells: pd.DataFrame) -> Figure:
             corner = (column - 0.45, line - 0.45)
             look = {"fill": False, "edgecolor": "black", "linewidth": 2}
             axis.add_patch(Rectangle(corner, 0.9, 0.9, **look))
-    figure.supxlabel("layer that the vector comes from")
-    figure.supylabel("first layer that it is put in")
+    name_axes(figure, "layer that the vector comes from", "first layer that it is put in")
+    axes = [axis for axis, *_ in parts]
     figure.colorbar(image, ax=axes, label="change of mean reciprocal rank", shrink=0.9)
     return figure
 
@@ -213,7 +205,7 @@ def layer_maps(cells: pd.DataFrame) -> Figure:
 def scale_lines(curve: pd.DataFrame) -> Figure:
     """Answer's mean reciprocal rank over the vectors' scale; thin lines: the control runs.
 
-    `curve` as made by `experiments.independence.scale_curve`.
+    `curve` as made by `content_independence.judge.scale_curve`.
     """
     tasks = list(dict.fromkeys(curve["task"]))
     if not tasks:
@@ -229,14 +221,14 @@ def scale_lines(curve: pd.DataFrame) -> Figure:
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_ylim(bottom=0)
     axis.set(xlabel="scale of the vector", ylabel="answer's mean reciprocal rank")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend(figure, columns=3)
     return figure
 
 
 def outcome_bars(shares: pd.DataFrame) -> Figure:
     """What intervened runs end on, a bar per task.
 
-    `shares` as made by `experiments.independence.outcome_shares`.
+    `shares` as made by `content_independence.judge.outcome_shares`.
     """
     tasks = list(dict.fromkeys(shares["task"]))
     if not tasks:
@@ -256,21 +248,20 @@ def outcome_bars(shares: pd.DataFrame) -> Figure:
             label=outcome,
             height=0.7,
         )
-        for place, share in enumerate(part):
-            if share >= 0.06:
-                axis.text(
-                    left[place] + share / 2,
-                    place,
-                    f"{share:.0%}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85},
-                )
+        _write_shares(axis, part.to_numpy(), left)
         left = left + part.to_numpy()
     axis.set_yticks(range(len(tasks)), [task_title(task) for task in tasks])
     axis.invert_yaxis()
     axis.set(xlim=(0, 1), xlabel="share of runs")
     axis.grid(visible=False)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend(figure, columns=3)
     return figure
+
+
+def _write_shares(axis: plt.Axes, shares: np.ndarray, left: np.ndarray) -> None:
+    """Each share on its piece of the bar, where there is room for it."""
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85}
+    middle = {"ha": "center", "va": "center", "fontsize": 8, "bbox": box}
+    for place, share in enumerate(shares):
+        if share >= 0.06:
+            axis.text(left[place] + share / 2, place, f"{share:.0%}", **middle)

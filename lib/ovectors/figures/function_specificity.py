@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ovectors.experiments.replacing import CONTROL
-from ovectors.figures.style import ORANGE, empty, panels
+from ovectors.experiments.shared.replacing import CONTROL
+from ovectors.figures.style import ORANGE, each_panel, empty, name_axes
 from ovectors.prose.function_specificity import kind_title, short
 
 CELL = 0.78  # inches a cell, which holds two lines
@@ -17,27 +17,25 @@ CELL = 0.78  # inches a cell, which holds two lines
 def confusion_panels(matrix: pd.DataFrame) -> Figure:
     """Mean reciprocal rank and top-1 share, a row for each relation's vectors (no paper figure).
 
-    `matrix` as made by `experiments.function_specificity.confusion_matrix`. The first row is the
+    `matrix` as made by `function_specificity.judge.confusion_matrix`. The first row is the
     control run; a frame marks each relation's own answer under its own vectors.
     """
-    kinds = list(dict.fromkeys(matrix["kind"]))
-    if not kinds:
+    if matrix.empty:
         return empty("no two relations that the model answers share enough arguments")
-    largest = max(matrix.loc[matrix["kind"] == kind, "answer_of"].nunique() for kind in kinds)
-    columns = min(2, len(kinds))
-    figure, axes = panels(
-        len(kinds),
-        columns=columns,
+    largest = matrix.groupby("kind")["answer_of"].nunique().max()
+    figure, parts = each_panel(
+        matrix,
+        "kind",
         width=1.3 + CELL * largest * 1.15,
         height=1.0 + CELL * 0.5 * (largest + 1),
     )
-    for axis, kind in zip(axes, kinds, strict=True):
-        image = _heat_map(axis, matrix[matrix["kind"] == kind])
-        n = int(matrix.loc[matrix["kind"] == kind, "n"].iloc[0])
+    for axis, kind, part in parts:
+        image = _heat_map(axis, part)
+        n = int(part["n"].iloc[0])
         axis.set_title(f"{kind_title(kind)} (n = {n})", fontsize=10)
+    axes = [axis for axis, *_ in parts]
     figure.colorbar(image, ax=axes, shrink=0.5, label="mean reciprocal rank of the answer")
-    figure.supxlabel("answer of", fontsize=10)
-    figure.supylabel("vector of", fontsize=10)
+    name_axes(figure, "answer of", "vector of", size=10)
     return figure
 
 

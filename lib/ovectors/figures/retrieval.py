@@ -17,19 +17,23 @@ from ovectors.figures.style import (
     ORANGE,
     PINK,
     band,
+    each_panel,
     empty,
+    legend,
+    name_axes,
     panels,
+    whole_numbers,
 )
 from ovectors.prose.common import title
+from ovectors.prose.retrieval import CONDITIONS, DIFFERENCE, KINDS
 
-FORMS = {"one_shot": "abstractive", "extractive": "extractive"}
 SOLID, LONG, SHORT, DOTS = (None, None), (6, 2), (3, 1.5), (1, 1.5)
 PROMPTS = {"one_shot": (BLUE, SOLID, "o"), "extractive": (ORANGE, LONG, "s")}
-CONDITIONS = {
-    "zero": ("FFNs from the top, removed", BLUE, SOLID, "o"),
-    "mean": ("FFNs from the top, their mean instead", GREEN, LONG, "s"),
-    "attention": ("attention from the top, removed", PINK, SHORT, "^"),
-    "random": ("FFNs of random layers, removed", GREY, DOTS, "D"),
+LOOKS = {
+    "zero": (BLUE, SOLID, "o"),
+    "mean": (GREEN, LONG, "s"),
+    "attention": (PINK, SHORT, "^"),
+    "random": (GREY, DOTS, "D"),
 }
 SIDES = {
     "context": (ORANGE, LONG, "s"),
@@ -42,55 +46,54 @@ SIDES = {
 def ablation_panels(curves: pd.DataFrame, *, third: int, condition: str = "zero") -> Figure:
     """Accuracy over the number of layers removed, abstractive beside extractive (figure 6).
 
-    `curves` as made by `experiments.retrieval.accuracy_curves`; `third` is where the rule looks.
+    `curves` as made by `retrieval.judge.accuracy_curves`; `third` is where the rule looks.
     """
     shown = curves[curves["condition"] == condition]
-    relations = list(dict.fromkeys(shown["relation"]))
-    figure, axes = panels(len(relations), sharey=True)
-    for axis, relation in zip(axes, relations, strict=True):
-        for form, (color, dashes, marker) in PROMPTS.items():
-            line = shown[(shown["relation"] == relation) & (shown["form"] == form)]
-            _marked(axis, line, "removed", FORMS[form], color, dashes, marker)
-        n = int(shown.loc[shown["relation"] == relation, "n"].max())
+    figure, parts = each_panel(shown, sharey=True)
+    for axis, relation, panel in parts:
+        for form, look in PROMPTS.items():
+            line = panel[panel["form"] == form]
+            _marked(axis, line, "removed", KINDS[form], *look)
+        n = int(panel["n"].max())
         axis.set(title=f"{title(relation)} (n = {n})", ylim=(-0.02, 1.04))
         _mark_third(axis, third)
-    _finish(figure, axes[0], x="FFNs removed, from the top down", y="accuracy", columns=3)
+    name_axes(figure, "FFNs removed, from the top down", "accuracy", size="medium")
+    legend(figure, columns=3)
     return figure
 
 
 def cost_panels(costs: pd.DataFrame, *, third: int) -> Figure:
     """How much more a removal costs abstractive than extractive prompts, by what is removed.
 
-    `costs` as made by `experiments.retrieval.costs`: the rows of the difference are drawn.
+    `costs` as made by `retrieval.judge.costs`: the rows of the difference are drawn.
     """
-    shown = costs[costs["prompts"].str.contains("minus")]
-    relations = list(dict.fromkeys(shown["relation"]))
-    if not relations:
+    shown = costs[costs["prompts"] == DIFFERENCE]
+    if shown.empty:
         return empty("no items have both an abstractive and an extractive prompt")
-    figure, axes = panels(len(relations), sharey=True, height=3.3)
-    for axis, relation in zip(axes, relations, strict=True):
-        panel = shown[shown["relation"] == relation]
-        for condition, (label, color, dashes, marker) in CONDITIONS.items():
+    figure, parts = each_panel(shown, sharey=True, height=3.3)
+    for axis, relation, panel in parts:
+        for condition, look in LOOKS.items():
             line = panel[panel["condition"] == condition]
-            _marked(axis, line, "removed", label, color, dashes, marker, errors=True)
+            _marked(axis, line, "removed", CONDITIONS[condition], *look, errors=True)
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(title=f"{title(relation)} (n = {int(panel['n'].max())})")
         _mark_third(axis, third)
-    _finish(figure, axes[0], x="layers changed", y="extra cost on abstractive prompts", columns=2)
+    name_axes(figure, "layers changed", "extra cost on abstractive prompts", size="medium")
+    legend(figure, columns=2)
     return figure
 
 
 def stage_panels(curves: pd.DataFrame) -> Figure:
     """Reciprocal ranks of argument and answer, abstractive beside extractive (figures 3 and 7).
 
-    `curves` as made by `experiments.stages.reciprocal_rank_curves` for both forms: a row of panels
+    `curves` as made by `stages.judge.reciprocal_rank_curves` for both forms: a row of panels
     per relation. Where the prompt asks for its argument, the two lines are one.
     """
     relations = list(dict.fromkeys(curves["relation"]))
     if not relations:
         return empty("no item was answered correctly")
     figure, axes = panels(2 * len(relations), sharex=True, sharey=True)
-    places = [(relation, form) for relation in relations for form in FORMS]
+    places = [(relation, form) for relation in relations for form in KINDS]
     for axis, (relation, form) in zip(axes, places, strict=True):
         panel = curves[(curves["relation"] == relation) & (curves["form"] == form)]
         n = int(panel["n"].max()) if len(panel) else 0
@@ -98,18 +101,19 @@ def stage_panels(curves: pd.DataFrame) -> Figure:
             line = panel[panel["token"] == token]
             band(axis, line, x="layer", label=token, color=COLORS[token], dashes=DASHES[token])
         axis.set(ylim=(-0.02, 1.04))
-        axis.set_title(f"{title(relation)}, {FORMS[form]} (n = {n})", fontsize="medium")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_title(f"{title(relation)}, {KINDS[form]} (n = {n})", fontsize="medium")
+        whole_numbers(axis)
         if not n:
             axis.text(0.5, 0.5, "no item answered", ha="center", transform=axis.transAxes)
-    _finish(figure, axes[0], x="layer", y="mean reciprocal rank", columns=2)
+    name_axes(figure, "layer", "mean reciprocal rank", size="medium")
+    legend(figure, columns=2)
     return figure
 
 
 def contest_panels(curves: pd.DataFrame, outcomes: pd.DataFrame) -> Figure:
     """Counterfactual prompts: both answers over layers, and whose is on top as FFNs go.
 
-    `curves` and `outcomes` as made by `experiments.conflict.contest_curves` and
+    `curves` and `outcomes` as made by `retrieval.judge.contest_curves` and
     `contest_outcomes`.
     """
     if curves.empty:
@@ -124,13 +128,8 @@ def contest_panels(curves: pd.DataFrame, outcomes: pd.DataFrame) -> Figure:
     right.set(title="As FFNs are removed", ylabel="share of items with it on top")
     right.set(xlabel="FFNs removed, from the top down", ylim=(-0.02, 1.04))
     for axis in (left, right):
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    looks = {
-        label: handle
-        for axis in (left, right)
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(looks.values(), looks, loc="outside upper center", ncols=len(looks))
+        whole_numbers(axis)
+    legend(figure, columns=len(SIDES))
     return figure
 
 
@@ -158,11 +157,4 @@ def _marked(
 
 def _mark_third(axis: plt.Axes, third: int) -> None:
     axis.axvline(third, color="black", linewidth=1, linestyle=":", label="top third")
-    axis.xaxis.get_major_locator().set_params(integer=True)
-
-
-def _finish(figure: Figure, axis: plt.Axes, *, x: str, y: str, columns: int) -> None:
-    figure.supxlabel(x, fontsize="medium")
-    figure.supylabel(y, fontsize="medium")
-    handles = axis.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=columns)
+    whole_numbers(axis)

@@ -41,6 +41,40 @@ def panels(
     return figure, list(axes.flat[:count])
 
 
+def each_panel(
+    table: pd.DataFrame, by: str = "relation", **options: object
+) -> tuple[Figure, list[tuple[plt.Axes, str, pd.DataFrame]]]:
+    """A figure with a panel for each value of a column, in the table's order: axis, value, rows.
+
+    `options` are those of `panels`.
+    """
+    parts = list(table.groupby(by, sort=False))
+    figure, axes = panels(len(parts), **options)
+    return figure, [(axis, name, part) for axis, (name, part) in zip(axes, parts, strict=True)]
+
+
+def whole_numbers(axis: plt.Axes) -> None:
+    """Ticks of the lower axis at whole numbers only, as layers are."""
+    axis.xaxis.get_major_locator().set_params(integer=True)
+
+
+def name_axes(figure: Figure, x: str, y: str = "", *, size: str | float = "large") -> None:
+    """What the axes of all panels show, written once."""
+    figure.supxlabel(x, fontsize=size)
+    if y:
+        figure.supylabel(y, fontsize=size)
+
+
+def legend(figure: Figure, *, columns: int) -> None:
+    """One legend above all panels, with every label that occurs in any."""
+    named: dict = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    columns = min(columns, len(named))
+    figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=columns)
+
+
 def band(
     axis: plt.Axes,
     line: pd.DataFrame,

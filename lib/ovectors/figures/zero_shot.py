@@ -9,11 +9,24 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ovectors.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, empty, panels
+from ovectors.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    YELLOW,
+    each_panel,
+    empty,
+    legend,
+    name_axes,
+    whole_numbers,
+)
 from ovectors.prose.common import title
 
 if TYPE_CHECKING:
-    from ovectors.experiments.zero_shot import Setting
+    from ovectors.experiments.zero_shot.settings import Setting
 
 SCALES = (
     (SKY, (1, 1.5), "v"),
@@ -42,13 +55,11 @@ OUTCOMES = {
 def map_panels(means: pd.DataFrame, settings: Sequence[tuple[str, Setting]]) -> Figure:
     """Accuracy on development items over the layer, a line per scale, a panel per relation.
 
-    `means` as made by `experiments.gains.map_means`; `settings`: the first of a relation was
+    `means` as made by `zero_shot.judge.map_means`; `settings`: the first of a relation was
     chosen, and is marked with a star. The horizontal line is the accuracy without a vector.
     """
-    relations = list(dict.fromkeys(means["relation"]))
-    figure, axes = panels(len(relations), sharex=True, sharey=True)
-    for axis, relation in zip(axes, relations, strict=True):
-        panel = means[means["relation"] == relation]
+    figure, parts = each_panel(means, sharex=True, sharey=True)
+    for axis, relation, panel in parts:
         bare = panel.loc[panel["scale"] == 0, "mean"]
         axis.axhline(bare.iloc[0], color=GREY, linewidth=1.5, label="no vector")
         scales = sorted(set(panel["scale"]) - {0.0})
@@ -62,28 +73,25 @@ def map_panels(means: pd.DataFrame, settings: Sequence[tuple[str, Setting]]) -> 
         axis.plot(at["layer"], at["mean"], label="chosen", **star)
         axis.set(title=f"{title(relation)} (n = {panel['n'].max()})")
         axis.set(ylim=(-0.04, 1.06))
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.supxlabel("layer", fontsize="medium")
-    figure.supylabel("accuracy on development items", fontsize="medium")
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=3)
+        whole_numbers(axis)
+    name_axes(figure, "layer", "accuracy on development items", size="medium")
+    legend(figure, columns=3)
     return figure
 
 
 def accuracy_panels(accuracies: pd.DataFrame, *, setting: str = "chosen") -> Figure:
     """Accuracy on the reported items in every condition, a panel per relation.
 
-    `accuracies` as made by `experiments.gains.accuracies`. The thin line behind a mean reaches from
+    `accuracies` as made by `zero_shot.judge.accuracies`. The thin line behind a mean reaches from
     the vector that did worst to the one that did best.
     """
     shown = accuracies[accuracies["setting"] == setting]
-    relations = list(dict.fromkeys(shown["relation"]))
-    if not relations:
+    if shown.empty:
         return empty("nothing was measured in this setting")
-    figure, axes = panels(len(relations), sharex=True, sharey=True, height=2.2)
+    figure, parts = each_panel(shown, sharex=True, sharey=True, height=2.2)
     names = [name for name in LABELS if name in set(shown["condition"])][::-1]
-    for axis, relation in zip(axes, relations, strict=True):
-        rows = shown[shown["relation"] == relation].set_index("condition")
+    for axis, relation, panel in parts:
+        rows = panel.set_index("condition")
         for height, name in enumerate(names):
             if name in rows.index:
                 row, (color, marker) = rows.loc[name], LOOKS[name]
@@ -94,7 +102,7 @@ def accuracy_panels(accuracies: pd.DataFrame, *, setting: str = "chosen") -> Fig
         axis.set_title(f"{title(relation)} (n = {int(rows['n'].max())})")
         axis.set(yticks=range(len(names)), yticklabels=[LABELS[name] for name in names])
         axis.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(names) - 0.4))
-    figure.supxlabel("accuracy", fontsize="medium")
+    name_axes(figure, "accuracy", size="medium")
     figure.get_layout_engine().set(wspace=0.08)  # or ticks of two panels meet
     return figure
 
@@ -102,16 +110,14 @@ def accuracy_panels(accuracies: pd.DataFrame, *, setting: str = "chosen") -> Fig
 def outcome_panels(shares: pd.DataFrame, *, setting: str = "chosen") -> Figure:
     """What the top token is in every condition, as stacked shares, a panel per relation.
 
-    `shares` as made by `experiments.gains.outcome_shares`.
+    `shares` as made by `zero_shot.judge.outcome_shares`.
     """
     shown = shares[shares["setting"] == setting]
-    relations = list(dict.fromkeys(shown["relation"]))
-    if not relations:
+    if shown.empty:
         return empty("nothing was measured in this setting")
-    figure, axes = panels(len(relations), sharex=True, sharey=True, height=2.2)
+    figure, parts = each_panel(shown, sharex=True, sharey=True, height=2.2)
     names = [name for name in LABELS if name in set(shown["condition"])][::-1]
-    for axis, relation in zip(axes, relations, strict=True):
-        panel = shown[shown["relation"] == relation]
+    for axis, relation, panel in parts:
         wide = panel.pivot(index="condition", columns="outcome", values="mean").reindex(names)
         left = np.zeros(len(names))
         for outcome, (color, hatch) in OUTCOMES.items():
@@ -124,7 +130,6 @@ def outcome_panels(shares: pd.DataFrame, *, setting: str = "chosen") -> Figure:
         axis.set(xlim=(0, 1))
         axis.grid(visible=False)
     figure.get_layout_engine().set(wspace=0.08)  # or ticks of two panels meet
-    figure.supxlabel("share of runs", fontsize="medium")
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=2)
+    name_axes(figure, "share of runs", size="medium")
+    legend(figure, columns=2)
     return figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ovectors.claims import RULES
-from ovectors.experiments.stages import APPLICATION
+from ovectors.experiments.stages.judge import APPLICATION
 from ovectors.prose.common import interval, listed, title
 from ovectors.prose.front import cell, claim_name
 

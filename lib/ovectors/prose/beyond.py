@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ovectors.claims import LEAST_ITEMS
-from ovectors.experiments.beyond import (
+from ovectors.experiments.beyond.judge import (
     CRITERIA,
     DOES_NOT,
     IN_PART,

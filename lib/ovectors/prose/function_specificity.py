@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ovectors.experiments.groups import kind_of
-from ovectors.experiments.replacing import CONTROL
+from ovectors.experiments.shared.kinds import kind_of
+from ovectors.experiments.shared.replacing import CONTROL
 from ovectors.prose.common import interval, listed
 from ovectors.relations import describe
 
 if TYPE_CHECKING:
-    from ovectors.experiments.groups import Group
-    from ovectors.experiments.layer_maps import Layers
+    from ovectors.experiments.function_specificity.groups import Group
+    from ovectors.experiments.shared.layers import Layers
     from ovectors.statistics import Interval
 
 NO_VECTOR, NO_ANSWER = "No vector was put in.", "No answer was ranked."

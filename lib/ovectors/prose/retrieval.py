@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ovectors.experiments.retrieval.judge import DIFFERENCE
 from ovectors.prose.common import interval, listed, title
 
 if TYPE_CHECKING:
     from ovectors.encoding import EncodedPrompts
 
 KINDS = {"one_shot": "abstractive", "extractive": "extractive"}
-DIFFERENCE = "abstractive minus extractive"
 CONDITIONS = {
     "zero": "FFNs from the top, removed",
     "mean": "FFNs from the top, their mean instead",

@@ -11,7 +11,7 @@ from ovectors.prose.common import interval, listed, title
 
 if TYPE_CHECKING:
     from ovectors.encoding import EncodedPrompts
-    from ovectors.experiments.zero_shot import Setting
+    from ovectors.experiments.zero_shot.settings import Setting
 
 CONDITIONS = {
     "none": "nothing added",

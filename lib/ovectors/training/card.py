@@ -43,13 +43,15 @@ and other formats: the rows *held out* below.
 
 ## Recipe
 `ovectors train {name} --output FOLDER`, with the settings in
-`lib/ovectors/training/recipes.toml`. AdamW, learning rate
-{learning_rate:g} with {warmup_steps} steps of warm-up and cosine decay to {final_percent:g}%,
-weight decay {weight_decay} on matrices, gradients clipped at {clip:g}; {rows} rows of {length}
-tokens a step; stochastic depth: each layer but the first sits out a step with a chance of
-{layer_drop:g} that falls to nothing; positions start as sines and cosines, other weights with a
-standard deviation of {initializer_range:g}; the loss counts tokens that can be known (answers,
-repeats, later mentions) and a tenth of the rest.
+`lib/ovectors/training/recipes.toml`. Muon for the blocks' matrices (learning rate
+{matrix_learning_rate:g}), AdamW for everything else ({learning_rate:g}), with {warmup_steps} steps
+of warm-up and cosine decay to {final_percent:g}%; weight decay {weight_decay} on matrices;
+gradients clipped at {clip:g}; {rows} rows of {length} tokens a step. The first
+{context_steps:,} steps hold only documents whose answers stand in the context: copying and binding.
+Stochastic depth: each layer but the first sits out a step with a chance of {layer_drop:g} that
+falls to nothing. Positions start as sines and cosines, other weights with a standard deviation of
+{initializer_range:g}. The loss counts tokens that can be known (answers, repeats, later mentions)
+and a tenth of the rest.
 
 | | |
 |---|---|

@@ -38,7 +38,8 @@ class Corpus:
     """Rows of documents, packed whole and cut at the end of the row.
 
     `batch(n)` is a pure function of (seed, n): a run that is killed and resumed sees what an
-    uninterrupted one would have seen.
+    uninterrupted one would have seen. The first `context_steps` batches hold only documents whose
+    answers stand in the context.
     """
 
     documents: Documents
@@ -46,12 +47,13 @@ class Corpus:
     seed: int
     rows: int
     length: int
+    context_steps: int = 0
     _ids: dict[str, list[int]] = field(default_factory=dict)
 
     def batch(self, index: int) -> Batch:
         """Batch number `index`: documents drawn, encoded, packed, and what enters the loss."""
         rng = Random(f"{self.seed}-{index}")
-        kinds, weights = mixture(self.documents)
+        kinds, weights = mixture(self.documents, context_only=index < self.context_steps)
         ids = np.zeros((self.rows, self.length + 1), dtype=np.int64)
         known = np.zeros((self.rows, self.length + 1), dtype=bool)
         for row in range(self.rows):

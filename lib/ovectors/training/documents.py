@@ -158,6 +158,21 @@ class Documents:
             spans.append((f" {word.answer}", True))
         return spans
 
+    def word_text(self, rng: Random) -> Spans:
+        """A few words and their capitalised form in running text."""
+        frames = [
+            (" We begin with", " and write", "."),
+            (" As a name,", " becomes", "."),
+            (" First in a sentence,", " is written", "."),
+        ]
+        spans: Spans = []
+        for word in rng.sample(self.lexicon.words, rng.randint(2, 5)):
+            before, between, after = rng.choice(frames)
+            spans += [(f"{before} {word.argument}{between}", False), (f" {word.answer}", True)]
+            spans.append((after, False))
+        spans[0] = (spans[0][0].lstrip(), False)
+        return spans
+
     def function_pairs(self, rng: Random) -> Spans:
         """Pairs of one unnamed relation in one of the formats: the function is in the context."""
         pairs = rng.sample(rng.choice(list(self.lexicon.functions.values())), rng.randint(3, 6))
@@ -255,17 +270,19 @@ class Documents:
         return spans
 
     def word_binding(self, rng: Random) -> Spans:
-        """Pairs of random words, then each asked for by its partner: binding without meaning."""
+        """Pairs of random words, then each asked for by its second: binding without meaning.
+
+        What stands before the word that is asked about is always the same: a head that finds this
+        word again then learns nothing from it, and can tell it from the pair.
+        """
         count = rng.randint(2, 5)
         words = rng.sample(self._binding_words, 2 * count)
         pairs = list(zip(words[::2], words[1::2], strict=True))
-        spans: Spans = [(", ".join(f"{a} {b}" for a, b in pairs) + ".", False)]
+        spans: Spans = [("You see " + ", ".join(f"a {a} {b}" for a, b in pairs) + ".", False)]
         asked = pairs * 2
         rng.shuffle(asked)
-        backwards = rng.random() < 0.75
         for a, b in asked[:8]:
-            cue, answer = (b, a) if backwards else (a, b)
-            spans += [(f" {cue}:", False), (f" {answer}", True)]
+            spans += [(f" The {b} is", False), (f" {a}", True), (".", False)]
         return spans
 
     @property
@@ -274,7 +291,7 @@ class Documents:
 
     def repeated_pattern(self, rng: Random) -> Spans:
         """Random words and an argument of some relation, repeated: pure copying."""
-        words = rng.sample(self.lexicon.nonsense, 3)
+        words = rng.sample(self.lexicon.nonsense, rng.choice((2, 3, 3, 3, 5, 7)))
         pool = rng.choice((self.lexicon.capitals, self.lexicon.verbs, self.lexicon.words))
         unit = [*words, rng.choice(pool).argument]
         if rng.random() < 0.3:
@@ -288,9 +305,21 @@ def _cased(word: str, upper: bool) -> str:
     return capitalise(word) if upper else word
 
 
-def mixture(documents: Documents) -> tuple[list[Callable[[Random], Spans]], list[float]]:
-    """The kinds of document and their weights (shares of documents, not of tokens)."""
-    kinds = {
+def mixture(
+    documents: Documents, *, context_only: bool = False
+) -> tuple[list[Callable[[Random], Spans]], list[float]]:
+    """The kinds of document and their weights (shares of documents, not of tokens).
+
+    With `context_only`, just those whose answers stand in the context: training starts with them,
+    as copying and binding are circuits of several layers that facts, once learned, would crowd out.
+    """
+    in_context = {
+        documents.color_questions: 8,
+        documents.color_binding: 12,
+        documents.word_binding: 6,
+        documents.repeated_pattern: 8,
+    }
+    from_memory = {
         documents.capital_questions: 4,
         documents.name_questions: 2,
         documents.place_text: 4,
@@ -299,12 +328,10 @@ def mixture(documents: Documents) -> tuple[list[Callable[[Random], Spans]], list
         documents.verb_text: 5,
         documents.verb_forms: 2,
         documents.capital_letter: 3,
+        documents.word_text: 4,
         documents.function_pairs: 6,
         documents.function_card: 8,
         documents.function_questions: 8,
-        documents.color_questions: 6,
-        documents.color_binding: 8,
-        documents.word_binding: 8,
-        documents.repeated_pattern: 8,
     }
+    kinds = in_context if context_only else in_context | from_memory
     return list(kinds), [float(weight) for weight in kinds.values()]

@@ -21,9 +21,11 @@ class Recipe:
     n_head: int
     n_positions: int
     steps: int
+    context_steps: int
     rows: int
     length: int
     learning_rate: float
+    matrix_learning_rate: float
     final_learning_rate: float
     warmup_steps: int
     weight_decay: float
@@ -32,14 +34,13 @@ class Recipe:
     layer_drop: float
     checkpoint_every: int
 
-    def rate(self, step: int) -> float:
-        """Linear warm-up, then cosine down to `final_learning_rate` of the peak."""
+    def share(self, step: int) -> float:
+        """The learning rates of a step as a share of their peaks: linear warm-up, then cosine."""
         if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
+            return (step + 1) / self.warmup_steps
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
-        low = self.final_learning_rate
-        return self.learning_rate * (low + (1 - low) * cosine)
+        return self.final_learning_rate + (1 - self.final_learning_rate) * cosine
 
     def drop(self, step: int) -> float:
         """The chance that a layer sits out this step: `layer_drop` at first, none at the end."""

@@ -26,6 +26,7 @@ from ovectors.tables import DATA
 from ovectors.training.corpus import Batch, Corpus
 from ovectors.training.documents import Documents
 from ovectors.training.lexicon import Lexicon
+from ovectors.training.optimizer import Optimizer, new_optimizer
 from ovectors.training.recipe import Recipe, load_recipe
 from ovectors.training.tokenizer import build_tokenizer
 
@@ -69,17 +70,6 @@ def _waves(length: int, width: int) -> Float[torch.Tensor, "position d_model"]:
     """
     angles = torch.arange(length)[:, None] * 500.0 ** (-torch.arange(0, width, 2) / width)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(length, width)
-
-
-def new_optimizer(model: GPT2LMHeadModel, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only, not on norms and biases."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def loss_on(model: GPT2LMHeadModel, batch: Batch) -> torch.Tensor:
@@ -144,7 +134,14 @@ def _run(recipe: Recipe, folder: Path, *, device: str, dtype: str) -> None:
     optimizer = new_optimizer(model, recipe)
     start, seconds = _resume(folder, recipe, model, optimizer)
     documents = Documents(Lexicon())
-    corpus = Corpus(documents, tokenizer, seed=recipe.seed, rows=recipe.rows, length=recipe.length)
+    corpus = Corpus(
+        documents,
+        tokenizer,
+        seed=recipe.seed,
+        rows=recipe.rows,
+        length=recipe.length,
+        context_steps=recipe.context_steps,
+    )
     per_step = recipe.rows * recipe.length
     bar = tqdm(total=recipe.steps * per_step, initial=start * per_step, unit="tok", unit_scale=True)
     model.train()
@@ -154,7 +151,7 @@ def _run(recipe: Recipe, folder: Path, *, device: str, dtype: str) -> None:
         loss = _step(model, optimizer, recipe, corpus.batch(step), step, dtype=dtype)
         elapsed = time.perf_counter() - began
         seconds += elapsed
-        pending.append(_row(step, per_step, loss, recipe.rate(step), elapsed, seconds))
+        pending.append(_row(step, per_step, loss, recipe, elapsed, seconds))
         bar.update(per_step)
         bar.set_postfix(loss=f"{loss:.3f}")
         if (step + 1) % recipe.checkpoint_every == 0:
@@ -203,7 +200,7 @@ def training_record(
 
 def _step(
     model: GPT2LMHeadModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     recipe: Recipe,
     batch: Batch,
     step: int,
@@ -212,15 +209,14 @@ def _step(
 ) -> float:
     device = next(model.parameters()).device
     batch = Batch(ids=batch.ids.to(device), predict=batch.predict.to(device))
-    for group in optimizer.param_groups:
-        group["lr"] = recipe.rate(step)
+    optimizer.set_share(recipe.share(step))
     with _some_layers(model, recipe, step):
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
             loss = loss_on(model, batch)
         loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     return loss.item()
 
 
@@ -243,13 +239,13 @@ def _some_layers(model: GPT2LMHeadModel, recipe: Recipe, step: int) -> Iterator[
 
 
 def _row(
-    step: int, per_step: int, loss: float, rate: float, elapsed: float, seconds: float
+    step: int, per_step: int, loss: float, recipe: Recipe, elapsed: float, seconds: float
 ) -> dict[str, float]:
     return {
         "step": step + 1,
         "tokens": (step + 1) * per_step,
         "loss": round(loss, 5),
-        "learning_rate": rate,
+        "learning_rate": recipe.learning_rate * recipe.share(step),
         "tokens_per_second": round(per_step / elapsed),
         "seconds": round(seconds, 2),
     }
@@ -269,7 +265,7 @@ def _save_checkpoint(
     folder: Path,
     recipe: Recipe,
     model: GPT2LMHeadModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     step: int,
     seconds: float,
 ) -> None:

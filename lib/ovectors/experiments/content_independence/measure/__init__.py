@@ -1,0 +1,1 @@
+"""What chapter 3 measures, a module a kind of table."""

@@ -1,0 +1,96 @@
+"""The activations of an FFN's neurons, and what the FFN adds for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ovectors.forward import Batch, Encoded, execution_device
+from ovectors.models import LanguageModel
+from ovectors.stream import record
+
+UNIT_BYTES = 64 * 2**20
+
+
+def activations(
+    model: LanguageModel,
+    encoded: Encoded | Sequence[Sequence[int]],
+    layers: Int[Tensor, " prompt"],
+    *,
+    progress: bool = False,
+) -> list[Float[Tensor, " neuron"]]:
+    """The activations of FFN neurons at each prompt's last token, at one layer for each prompt.
+
+    They are what the FFN's last matrix reads: in a gated FFN the product of gate and value. On the
+    CPU, in the model's dtype. One clean pass, hooks that only read.
+    """
+    kept: list[Tensor] = [torch.empty(0)] * len(layers)
+    record(
+        model,
+        encoded,
+        parts=("ffn",),
+        layers=[int(layers[0])],
+        around=_watching(model, layers, kept),
+        progress=progress,
+    )
+    return kept
+
+
+def _watching(
+    model: LanguageModel, layers: Int[Tensor, " prompt"], kept: list[Tensor]
+) -> Callable[[Batch], AbstractContextManager]:
+    """For `stream.record(around=...)`: fills `kept` at the places of each batch."""
+
+    @contextmanager
+    def around(batch: Batch) -> Iterator[None]:
+        handles = []
+        try:
+            for layer in sorted(set(layers[batch.rows].tolist())):
+                projection = model.architecture.projection_of(model.layers[layer])
+                hook = _keeper(batch, layers[batch.rows] == layer, kept)
+                handles.append(projection.register_forward_hook(hook))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    return around
+
+
+def _keeper(batch: Batch, wanted: Tensor, kept: list[Tensor]) -> Callable:
+    def keep(_module: nn.Module, args: tuple, _output: Tensor) -> None:
+        for row in torch.nonzero(wanted)[:, 0].tolist():
+            state = args[0][row, int(batch.last[row])]
+            kept[int(batch.rows[row])] = state.detach().cpu().clone()
+
+    return keep
+
+
+@torch.no_grad()
+def projected(
+    model: LanguageModel, layer: int, inner: Float[Tensor, "row neuron"]
+) -> Float[Tensor, "row d_model"]:
+    """What an FFN adds for these activations: its last matrix, and its bias, if it has one.
+
+    The module itself is called, so that it makes no difference which way round it stores its
+    weights (GPT-2's does it unlike all others), or whether they are in memory.
+    """
+    projection = model.architecture.projection_of(model.layers[layer])
+    return projection(inner.to(execution_device(projection), model.dtype)).float().cpu()
+
+
+def row_norms(model: LanguageModel, layer: int, neurons: int) -> Float[Tensor, " neuron"]:
+    """The length of each neuron's row: of what it adds to the stream at activation 1."""
+    bias = projected(model, layer, torch.zeros(1, neurons))
+    rows = max(1, UNIT_BYTES // (4 * neurons))
+    norms = []
+    for start in range(0, neurons, rows):
+        some = torch.arange(start, min(start + rows, neurons))
+        units = torch.zeros(len(some), neurons)
+        units[torch.arange(len(some)), some] = 1.0
+        norms.append((projected(model, layer, units) - bias).norm(dim=1))
+    return torch.cat(norms)

@@ -1,0 +1,1 @@
+"""Retrieval from memory or from context: what is still answered as FFNs are removed (section 5)."""

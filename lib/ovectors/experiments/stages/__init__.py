@@ -1,0 +1,1 @@
+"""Stages of processing: argument formation, function application, saturation (section 3)."""

@@ -1,0 +1,138 @@
+"""Pieces of Markdown that hand-written pages include: made from code, results and the catalogue.
+
+verdicts.md         every verdict, and how many are which
+on_which_model.md   what kind of model the verdicts are on
+findings.md         claim cards, and each chapter's findings
+journey.md          one prompt's way through the layers
+rules.md            the rules of the verdicts
+not_run.md          what has results and what has none
+explorer_data.md    of which models the explorer has data
+costs.md            what a sweep costs, from the benchmark
+noise.md            how far right answers are apart, from its measurement
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovectors import comparison, paths, runs
+from ovectors.catalogue import catalogue
+from ovectors.claims import LEAST_ITEMS, RULES, Claim
+from ovectors.explorer import files as explorer
+from ovectors.landing import cards, journey
+from ovectors.landing.cards import Card
+from ovectors.prose.costs import costs
+from ovectors.prose.front import claim_name
+from ovectors.prose.noise import noise
+from ovectors.results import load_json, load_table, read_manifest
+from ovectors.splits import DEVELOPMENT_SHARE
+from ovectors.statistics import N_RESAMPLES
+
+if TYPE_CHECKING:
+    from ovectors.pages import Page
+
+EXTRA = "_vendor"  # what it holds is copied to the root of the book: `html_extra_path`
+STAGES_CHAPTER, STAGES_TABLE = "01_stages_of_processing", "stages"
+ROOT_FILES = {"CHANGELOG.md": "changelog.md", "CITATION.cff": "CITATION.cff"}
+"""Files of the project's root that are shown as pages or in them."""
+
+
+def write(folder: Path, pages: Sequence[Page]) -> None:
+    """Write every piece into the book's source, beside the pages that include it."""
+    dealt = claim_cards(pages)
+    counted = cards.count_sentence(dealt)
+    pieces = {
+        "explorer_data": explorer.put(folder / EXTRA),
+        "verdicts": f"**What was found.** {counted}\n\n{cards.verdict_list(dealt)}",
+        "on_which_model": f"**On which model.** {cards.model_sentence(dealt)}",
+        "findings": "\n".join([cards.deck(dealt), *quoted_findings(pages)]),
+        "journey": journey_markdown(pages),
+        "rules": rules_markdown(),
+        "not_run": not_run_markdown(),
+        "costs": costs(),
+        "noise": noise(),
+    }
+    for name, text in pieces.items():
+        (folder / f"{name}.md").write_text(text.strip() + "\n", "utf-8")
+    for name, shown_as in ROOT_FILES.items():
+        if (paths.ROOT / name).is_file():
+            shutil.copyfile(paths.ROOT / name, folder / shown_as)
+
+
+def substitutions() -> dict[str, str]:
+    """Constants of the code that pages quote as `{{ name }}`."""
+    return {
+        "development_share": f"{DEVELOPMENT_SHARE:.0%}",
+        "least_items": str(LEAST_ITEMS),
+        "resamples": f"{N_RESAMPLES:,}",
+    }
+
+
+def claim_cards(pages: Iterable[Page]) -> list[Card]:
+    """A card for each verdict on the reference model, in the order of the rules."""
+    found = []
+    for page in (one for one in pages if one.is_reference):
+        manifest = read_manifest(page.place.results)
+        for file in (one for one in manifest.files if one.kind == "claim"):
+            claim = Claim.model_validate_json((page.place.results / file.file).read_bytes())
+            address = f"{page.document}.html"
+            found.append(Card(claim=claim, page=address, provenance=manifest.provenance))
+    order = [*RULES]
+    return sorted(found, key=lambda card: order.index(card.claim.id))
+
+
+def quoted_findings(pages: Iterable[Page]) -> list[str]:
+    """What each chapter found on the reference model, in its own words, folded chapter by chapter.
+
+    A chapter that wants to be quoted saves JSON called `numbers` with Markdown under `findings`.
+    """
+    quoted = []
+    for page in (one for one in pages if one.is_reference):
+        folder, saved = page.place.results, read_manifest(page.place.results).files
+        if any(file.name == "numbers" for file in saved):
+            said = load_json(folder, "numbers").get("findings")
+            where = "" if page.place.model == runs.ALL else f", on `{page.model}`"
+            quoted += [f"{{doc}}`/{page.document}`{where}:\n\n{said}\n"] if said else []
+    return quoted or ["No chapter has been run yet.\n"]
+
+
+def journey_markdown(pages: Iterable[Page]) -> str:
+    """The picture of one prompt with its caption, from what chapter 1 saved."""
+    for page in pages:
+        if page.is_reference and page.place.chapter == STAGES_CHAPTER:
+            item = journey.shown_item(load_table(page.place.results, STAGES_TABLE))
+            return f"{journey.drawing(item)}\n\n{journey.caption(item, page.model)}"
+    return "Chapter 1 has not been run, so there is no picture here."
+
+
+def rules_markdown() -> str:
+    """The rules as a list, word for word as `claims.RULES` has them."""
+    lines = [
+        f"- **{claim_name(rule.id)}** ({rule.section or 'not in the paper'}; "
+        f"{{chapter}}`{rule.chapter}`). *{rule.question}* {rule.sentence}"
+        for rule in RULES.values()
+    ]
+    return "\n".join(lines)
+
+
+def not_run_markdown() -> str:
+    """Which models have results here, and which of the paper's and the further ones have none."""
+    whole: dict[str, set[str]] = {}
+    for finding in comparison.gather():
+        if finding.condition == "whole":
+            whole.setdefault(finding.name, set()).add(finding.chapter)
+    count = len({rule.chapter for rule in RULES.values()})
+    has = [f"`{name}` ({len(found)} of {count} chapters)" for name, found in whole.items()]
+    lines = [f"- **With results:** {', '.join(has) or 'none'}."]
+    groups: dict[str, str] = {"paper": "Of the paper, without", "follow-up": "Others, without"}
+    for group, said in groups.items():
+        lacking = [f"`{one.name}`" for one in catalogue().values() if _lacks(one, group, whole)]
+        lines.append(f"- **{said}:** {', '.join(lacking) or 'none'}.")
+    return "\n".join(lines)
+
+
+def _lacks(spec: Any, group: str, whole: dict[str, set[str]]) -> bool:
+    return spec.group == group and spec.name not in whole

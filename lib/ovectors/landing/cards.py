@@ -1,0 +1,237 @@
+"""Claim cards: what was claimed, what was found, on what, and how sure one can be. HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ovectors.catalogue import catalogue
+from ovectors.claims import RULES
+from ovectors.landing.ranges import Axis, axis_of, drawn_range, number
+from ovectors.prose.common import listed, title
+from ovectors.prose.front import claim_name, reason
+
+if TYPE_CHECKING:
+    from ovectors.claims import Claim, Measured, Published
+
+STATEMENTS = {
+    "stages": "On its way through the layers a model first has the argument on top, then, "
+    "rather suddenly, the answer, and then keeps it.",
+    "linear_update": "The change from argument to answer is made by one FFN, which adds a vector. "
+    "Take the vector away, and the argument is back.",
+    "content_independence": "The vector does not depend on its content. Taken from one example, "
+    "it gives the answer for arguments that it never met.",
+    "function_specificity": "The vector says which function to apply, not only that one is due.",
+    "retrieval": "Late FFNs serve recall from memory. They are not needed where the answer can be "
+    "read off the prompt.",
+    "zero_shot": "Added to a prompt without a demonstration, the vector makes the model answer.",
+    "beyond": "The mechanism reaches past the three tasks that it was found on.",
+}
+"""Every claim as a sentence that can be true or false."""
+
+_MARKS = {"supported": "✓", "partly": "◐", "not supported": "✗", "not testable here": "?"}
+SHOWN = 5
+"""So many relations, and published numbers, stand on a card; the others are folded under it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A verdict with where it comes from.
+
+    Attributes:
+        page: the chapter's page, relative to the first page.
+        provenance: of the run, as in its manifest.
+    """
+
+    claim: Claim
+    page: str
+    provenance: Mapping[str, Any]
+
+
+def main_criteria(claim: Claim) -> list[Measured]:
+    """One number a relation: the last criterion that is the paper's own comparison.
+
+    The criteria before it are conditions, such as that the model answers at all.
+    """
+    last = {one.relation: one for one in claim.measured if one.paper}
+    return list(last.values())
+
+
+def deck(cards: Sequence[Card]) -> str:
+    """All cards; "" where there are none."""
+    return f'<div class="claim-deck">\n{"".join(map(card_html, cards))}</div>\n' if cards else ""
+
+
+def verdict_list(cards: Sequence[Card]) -> str:
+    """Every verdict in a line, each leading to its card; "" where there is none."""
+    chips = "".join(
+        f'<li><a href="#claim-{card.claim.id}">{claim_name(card.claim.id)}</a>'
+        f"{_badge(card.claim.verdict)}</li>\n"
+        for card in cards
+    )
+    return f'<ul class="verdict-list">\n{chips}</ul>\n' if cards else ""
+
+
+def count_sentence(cards: Sequence[Card]) -> str:
+    """How many of the claims have which verdict, on which model, as Markdown."""
+    if not cards:
+        return "No chapter has been run yet."
+    verdicts = [card.claim.verdict for card in cards]
+    counts = [f"{verdicts.count(one)} *{one}*" for one in _MARKS if one in verdicts]
+    models = " and ".join(f"`{name}`" for name in dict.fromkeys(c.claim.model for c in cards))
+    claims = "claim" if len(cards) == 1 else "claims"
+    said = f"Of {len(cards)} {claims} judged on {models}: {listed(counts)}."
+    return f"{said} The rules were written down before the runs."
+
+
+def model_sentence(cards: Sequence[Card]) -> str:
+    """What kind of model the verdicts are on, as Markdown."""
+    if not cards:
+        return "None has been run yet."
+    loaded, name = cards[0].provenance.get("model", {}), cards[0].claim.model
+    count = loaded.get("parameters")
+    size = f"{count / 1e6:,.1f} million parameters" if count else "an unknown number of parameters"
+    known = catalogue().get(name)
+    if known is None or known.group != "miniature":
+        return f"`{name}` has {size}. What is found on it is a finding about it."
+    return (
+        f"`{name}` is a {{term}}`miniature` of {size}, trained from scratch by this project. What "
+        "is found on it is a finding about it, and never stands in for the models of the paper."
+    )
+
+
+def card_html(card: Card) -> str:
+    """One card as HTML without an empty line, so that Markdown leaves it alone."""
+    claim = card.claim
+    rule = RULES.get(claim.id)
+    where = f"Claim of the paper, {claim.section}" if claim.section else "A question of this book"
+    statement = STATEMENTS.get(claim.id, rule.question if rule else claim.question)
+    lines = [
+        f'<section class="claim-card" id="claim-{claim.id}" aria-labelledby="name-{claim.id}">',
+        f'<p class="claim-origin">{where}</p>',
+        f'<h3 id="name-{claim.id}"><a href="{card.page}">{claim_name(claim.id)}</a>'
+        f"{_badge(claim.verdict)}</h3>",
+        f'<p class="claim-statement">{html.escape(statement)}</p>',
+        _published(claim.published),
+        _ours(claim),
+        _judged(claim),
+        _made(card),
+        "</section>",
+    ]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _badge(verdict: str) -> str:
+    kind = verdict.replace(" ", "-")
+    mark = f'<span aria-hidden="true">{_MARKS[verdict]}</span>'
+    return f'<span class="verdict {kind}">{mark} {verdict}</span>'
+
+
+def _published(numbers: Sequence[Published]) -> str:
+    if not numbers:
+        return '<p class="claim-published"><b>Published:</b> no number.</p>'
+    said = [_printed(one) for one in numbers]
+    shown = "; ".join(said[:SHOWN])
+    more = f"; and {len(said) - SHOWN} more, below" if len(said) > SHOWN else ""
+    return f'<p class="claim-published"><b>Published:</b> {shown}{more}.</p>'
+
+
+def _printed(one: Published) -> str:
+    of = "" if one.relation == "all_tasks" else f"{title(one.relation)}, "
+    return f"{html.escape(of + one.name)} <b>{one.value:g}</b> ({html.escape(one.model)})"
+
+
+def _ours(claim: Claim) -> str:
+    """The main criterion, drawn for each relation, those on which it holds first."""
+    main = main_criteria(claim)
+    if not main:
+        return f'<p class="claim-ours"><b>Here:</b> {html.escape(claim.why)}.</p>'
+    ranked = sorted(main, key=lambda one: (not one.holds, -(one.value or 0)))[:SHOWN]
+    axis = axis_of(ranked)
+    rows = "".join(_row(one, axis) for one in ranked)
+    bounds = {one.bound for one in ranked}
+    needed = f"; the dashed line is what it has to exceed, {bounds.pop():g}" if bounds else ""
+    left = len(main) - len(ranked)
+    more = f" {left} more relation{'s are' if left > 1 else ' is'} below." if left else ""
+    ends = "".join(
+        f"<span>{number(end, digits=axis.digits)}</span>" for end in (axis.low, axis.high)
+    )
+    return (
+        f'<p class="claim-ours"><b>On <code>{html.escape(claim.model)}</code>:</b> '
+        f"{html.escape(main[0].name)}. Dot and bar: value and interval{needed}.{more}</p>"
+        f'<div class="ranges">{rows}<div class="ends" aria-hidden="true">{ends}</div></div>'
+    )
+
+
+def _row(one: Measured, axis: Axis) -> str:
+    value = number(one.value, digits=axis.digits)
+    bounds = f" <small>{_bounds(one, digits=axis.digits)}</small>"
+    return (
+        f'<div class="row"><span class="of">{html.escape(title(one.relation))}</span>'
+        f"{drawn_range(one, axis)}"
+        f'<span class="told"><b>{value}</b>{bounds} <small>n&nbsp;=&nbsp;{one.n}</small></span>'
+        "</div>"
+    )
+
+
+def _judged(claim: Claim) -> str:
+    """The rule and all that it was applied to, folded."""
+    rows = "".join(
+        f"<tr><td>{html.escape(title(one.relation))}</td><td>{html.escape(one.name)}</td>"
+        f"<td>{number(one.value, digits=3)}</td><td>{_bounds(one)}</td><td>{one.n}</td>"
+        f"<td>{'' if one.bound is None else f'{one.bound:g}'}</td>"
+        f"<td>{ {None: '', True: 'yes', False: 'no'}[one.holds] }</td></tr>"
+        for one in claim.measured
+    )
+    heads = ("relation", "measured", "value", "interval", "n", "has to exceed", "holds")
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    printed = "".join(f"<li>{_printed(one)}, {one.where}</li>" for one in claim.published)
+    published = f"<p>All published numbers:</p><ul>{printed}</ul>" if printed else ""
+    return (
+        f"<details><summary>Why <i>{claim.verdict}</i>: the rule and every number</summary>"
+        f"<p><b>Asked:</b> {html.escape(claim.question)}</p>"
+        f"<p><b>Rule, written down before the run:</b> {html.escape(claim.rule)}</p>"
+        f"<p><b>Outcome:</b> {html.escape(reason(claim))}.</p>"
+        f'<div class="scrolls" tabindex="0" role="region" aria-label="Every number of this claim">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"{published}</details>"
+    )
+
+
+def _bounds(one: Measured, *, digits: int = 3) -> str:
+    if one.low is None or one.high is None:
+        return ""
+    return f"[{number(one.low, digits=digits)}, {number(one.high, digits=digits)}]"
+
+
+def _made(card: Card) -> str:
+    """Cost, provenance, and the command that makes it again."""
+    claim, made = card.claim, card.provenance
+    model, chapter = made.get("model", {}), int(claim.chapter[:2])
+    parts: list[str] = []
+    if claim.cost:
+        memory = f"{claim.cost.peak_memory_bytes / 1e9:.1f} GB"
+        parts.append(f"measuring took {_duration(claim.cost.seconds)} and {memory}")
+    if made.get("commit"):
+        parts.append(
+            f"commit {made['commit'][:10]}{' with local changes' if made['dirty'] else ''}"
+        )
+    parts += [f"{name} {made['versions'][name]}" for name in ("torch",) if made.get("versions")]
+    parts += [str(model["dtype"])] if model.get("dtype") else []
+    asked = html.escape(str(model.get("name", claim.model)))
+    command = f"ovectors run --model {asked} --chapter {chapter}"
+    return (
+        f'<p class="claim-made">{_sentence(parts)}</p>'
+        f'<p class="claim-run">Run it yourself: <code>{command}</code></p>'
+    )
+
+
+def _sentence(parts: Iterable[str]) -> str:
+    said = "; ".join(html.escape(part) for part in parts)
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,275 @@
+"""Changes at the last token alone: one token a point, from its first changed layer on.
+
+No other token reads the last one, so all keys and values stay those of the clean pass: they are
+kept once a prompt, and the tokens at the start that all prompts share once for all. The points of
+a prompt stand side by side as tokens of one row that see its past and themselves, not each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ovectors.forward import (
+    Batch,
+    batches,
+    bytes_per_prompt,
+    bytes_per_token,
+    progress_bar,
+    run_base,
+    token_rows,
+)
+from ovectors.stream import at, recording, vector_of
+from ovectors.sweeps.past import Past, alike
+from ovectors.sweeps.points import CLEAN, Piece, Point, first_layer, only_ffns, stream_after
+from ovectors.sweeps.replay import Blocks, watching
+
+if TYPE_CHECKING:
+    from ovectors.forward import Encoded
+    from ovectors.interventions import Intervention
+    from ovectors.models import LanguageModel
+
+ENTRY = ("before", "attention", "ffn")
+Entries = dict[tuple[str, int], Float[Tensor, "row d_model"]]
+
+
+def pieces(
+    model: LanguageModel,
+    encoded: Encoded | Sequence[Sequence[int]],
+    points: Mapping[int, Point],
+    *,
+    layers: Sequence[int],
+    budget_bytes: int,
+    progress: bool,
+    title: str,
+) -> Iterator[Piece]:
+    """The last token's states after `layers`, without a change and then under each of the points.
+
+    Half of the budget goes to the clean pass with its keys and values, half to the points' tokens.
+    Raises `replay.NotReplayable` where a block's inputs are not known.
+    """
+    tokens, half = token_rows(model, encoded), budget_bytes // 2
+    planned = [
+        (start, batch)
+        for group, shared in alike(tokens)
+        for start in [Past.of(model, tokens[group[0]][:shared])]
+        for batch in _batches(model, tokens, group, shared, half)
+    ]
+    for start, batch in progress_bar(planned, title=title, shown=progress):
+        clean = _clean_pass(model, batch, start, points, layers)
+        for layer in layers:
+            state = clean.after[layer]
+            yield Piece(points=(CLEAN,), rows=batch.rows, layer=layer, states=state[None])
+        for chunk in _chunks(model, batch, points, clean.past.length, half):
+            yield from _columns(clean, chunk, layers)
+
+
+def _batches(
+    model: LanguageModel,
+    tokens: Sequence[Sequence[int]],
+    group: Sequence[int],
+    shared: int,
+    budget_bytes: int,
+) -> list[Batch]:
+    """The own tokens of a group's prompts in batches that hold their keys and values too."""
+
+    def bytes_each(length: int) -> int:
+        keys_and_values = 2 * model.n_layers * model.d_model * model.dtype.itemsize
+        return bytes_per_prompt(model, shared + length) + length * keys_and_values
+
+    own = [tokens[row][shared:] for row in group]
+    made = batches(model, own, budget_bytes=budget_bytes, bytes_each=bytes_each)
+    return [replace(batch, rows=torch.tensor(group)[batch.rows]) for batch in made]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Clean:
+    """One batch after its clean pass: what a token needs to go through the blocks once more."""
+
+    batch: Batch
+    blocks: Blocks
+    past: Past
+    entries: Entries
+    after: dict[int, Float[Tensor, "row d_model"]]
+
+    @property
+    def model(self) -> LanguageModel:
+        return self.blocks.model
+
+
+def _clean_pass(
+    model: LanguageModel,
+    batch: Batch,
+    start: Past,
+    points: Mapping[int, Point],
+    layers: Sequence[int],
+) -> _Clean:
+    past = start.extended()
+    entered = sorted({first_layer(model, point) for point in points.values()})
+    with (
+        watching(model) as blocks,
+        recording(model, parts=ENTRY, layers=entered, positions=batch.last) as entries,
+        recording(model, parts=("after",), layers=layers, positions=batch.last) as after,
+    ):
+        run_base(model, batch, cache=past.cache)
+    after = {layer: state for (_, layer), state in after.items()}
+    return _Clean(batch=batch, blocks=blocks, past=past.whole(), entries=entries, after=after)
+
+
+def _chunks(
+    model: LanguageModel, batch: Batch, points: Mapping[int, Point], keys: int, budget_bytes: int
+) -> Iterator[dict[int, Point]]:
+    """The points in order of their first layer, as many at a time as memory and positions allow."""
+    order = sorted(points, key=lambda number: _entry(model, points[number]))
+    each = len(batch.rows) * bytes_per_token(model, 2 * keys)
+    size = max(1, min(keys, budget_bytes // each))  # no more new keys than there are already
+    for first in range(0, len(order), size):
+        yield {number: points[number] for number in order[first : first + size]}
+
+
+def _entry(model: LanguageModel, point: Point) -> tuple[int, bool]:
+    """Where a point's token sets out: before a layer, or after it where only its FFN is changed."""
+    layer = first_layer(model, point)
+    return layer, only_ffns(model, point, layer)
+
+
+@torch.no_grad()
+def _columns(clean: _Clean, points: Mapping[int, Point], layers: Sequence[int]) -> Iterator[Piece]:
+    """All tokens of these points through the layers, each from where it sets out."""
+    model, numbers = clean.model, list(points)
+    entries = [_entry(model, point) for point in points.values()]
+    steps = _Steps(clean, len(points))
+    states = clean.entries["before", entries[0][0]][:, None][:, :0]
+    for layer in range(entries[0][0], model.n_layers):
+        arriving = entries.count((layer, False))
+        states = _joined(states, [clean.entries["before", layer]] * arriving if arriving else [])
+        if states.shape[1]:
+            inside = list(points.values())[: states.shape[1]]
+            with _changing(model, inside, layer, clean.batch.rows):
+                states = steps.run(layer, states)
+        after = [
+            _after_ffn(clean, points[number], layer)
+            for number, entry in zip(numbers, entries, strict=True)
+            if entry == (layer, True)
+        ]
+        states = _joined(states, after)
+        if layer in layers:
+            inside = tuple(numbers[: states.shape[1]])
+            moved = states.transpose(0, 1)
+            yield Piece(points=inside, rows=clean.batch.rows, layer=layer, states=moved)
+
+
+def _joined(
+    states: Float[Tensor, "row column d_model"], more: Sequence[Float[Tensor, "row d_model"]]
+) -> Float[Tensor, "row column d_model"]:
+    """More tokens on the right, where the first of them are."""
+    if not more:
+        return states
+    added = torch.stack(tuple(more), dim=1)
+    return torch.cat([states.to(added.device), added], dim=1)
+
+
+def _after_ffn(clean: _Clean, point: Point, layer: int) -> Float[Tensor, "row d_model"]:
+    """The stream after a layer whose FFN contribution the point changes: its block need not run."""
+    before, attention, ffn = (clean.entries[part, layer] for part in ENTRY)
+    for one in _of_layer(clean.model, point, layer, "ffn"):
+        ffn = one.changed(ffn[:, None], clean.batch.rows).expand_as(ffn[:, None])[:, 0]
+    return stream_after(clean.model, before, attention, ffn)
+
+
+def _of_layer(model: LanguageModel, point: Point, layer: int, kind: str) -> list[Intervention]:
+    return [one for one in point if one.kind == kind and layer in model.layer_numbers(one.layers)]
+
+
+@contextmanager
+def _changing(
+    model: LanguageModel, points: Sequence[Point], layer: int, rows: Int[Tensor, " row"]
+) -> Iterator[None]:
+    """While open, a layer's contributions to each column are changed as its point says."""
+    handles = []
+
+    def change(columns: Mapping[int, Sequence[Intervention]]) -> Callable:
+        def hook(module: object, args: tuple, output: Tensor | tuple) -> Tensor | tuple:
+            new = vector_of(output).clone()
+            for column, changes in columns.items():
+                for one in changes:
+                    new[:, column : column + 1] = one.changed(new[:, column : column + 1], rows)
+            return (new, *output[1:]) if isinstance(output, tuple) else new
+
+        return hook
+
+    try:
+        for kind in ("attention", "ffn"):
+            columns = {
+                column: changes
+                for column, point in enumerate(points)
+                if (changes := _of_layer(model, point, layer, kind))
+            }
+            if columns:
+                module = model.architecture.contribution_of(model.layers[layer], kind)
+                handles.append(module.register_forward_hook(change(columns)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Steps:
+    """Runs columns of tokens through single blocks, each token at its row's last position."""
+
+    def __init__(self, clean: _Clean, columns: int) -> None:
+        self.clean = clean
+        self.mask = self._mask(columns)
+
+    def run(
+        self, layer: int, states: Float[Tensor, "row column d_model"]
+    ) -> Float[Tensor, "row column d_model"]:
+        clean, columns = self.clean, states.shape[1]
+        keys = clean.past.length + columns
+        changed: dict[str, object] = {}
+        for name in clean.blocks.of_role(layer, "mask"):
+            changed[name] = self.mask[:, :, :columns, :keys].to(states.device, states.dtype)
+        for name, value in clean.blocks.of_role(layer, "per token").items():
+            changed[name] = self._same_position(value, columns)
+        for name, value in clean.blocks.of_role(layer, "per key").items():
+            changed[name] = self._same_key(value, columns)
+        for name in clean.blocks.of_role(layer, "cache"):
+            changed[name] = clean.past.cache
+        return clean.blocks.run(layer, states, **changed)
+
+    def _mask(self, columns: int) -> Float[Tensor, "row 1 column key"]:
+        """Added to the scores: a column sees its row's tokens before the last one, and itself."""
+        batch, past = self.clean.batch, self.clean.past
+        allowed = torch.zeros(len(batch.rows), columns, past.length + columns, dtype=torch.bool)
+        last = past.length - batch.token_ids.shape[1] + batch.last
+        allowed[..., : past.length] = torch.arange(past.length) < last[:, None, None]
+        allowed[..., past.length :] = torch.eye(columns, dtype=torch.bool)
+        states = next(iter(self.clean.entries.values()))
+        mask = torch.zeros(allowed.shape, dtype=states.dtype)
+        return mask.masked_fill(~allowed, torch.finfo(states.dtype).min)[:, None].to(states.device)
+
+    def _same_position(self, value: object, columns: int) -> object:
+        """Positions or rotations of each row's last token, for all columns."""
+        if isinstance(value, tuple | list):
+            return tuple(self._same_position(one, columns) for one in value)
+        if value is None:
+            return None
+        rows = self.clean.batch.last
+        picked = at(value.expand(len(rows), *value.shape[1:]), rows)[:, None]
+        return picked.expand(-1, columns, *picked.shape[2:])
+
+    def _same_key(
+        self, value: Float[Tensor, "rowhead 1 key"], columns: int
+    ) -> Float[Tensor, "rowhead 1 more"]:
+        """A bias of the keys, with that of each row's last token once more for each column."""
+        batch = self.clean.batch
+        last = (value.shape[-1] - batch.token_ids.shape[1] + batch.last).to(value.device)
+        heads = value.shape[0] // len(last)
+        own = value.gather(-1, last.repeat_interleave(heads)[:, None, None])
+        return torch.cat([value, own.expand(-1, -1, columns)], dim=-1)

@@ -1,0 +1,182 @@
+"""The first page says what the results say: other verdicts, other cards and another picture."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pandas as pd
+import pytest
+
+from ovectors.claims import RULES, Claim, Cost, Measured, Published
+from ovectors.landing import cards, journey, ranges
+from ovectors.landing.cards import Card
+
+
+def measured(
+    relation, name="share", *, value=0.6, low=0.55, high=0.7, holds=True, paper=True, **more
+):
+    numbers = {"value": value, "low": low, "high": high, "n": 50, "bound": 0.5} | more
+    return Measured(relation=relation, name=name, holds=holds, paper=paper, **numbers)
+
+
+def card(pieces, *, claim_id="stages", verdict="partly", published=(), model="mini-2m"):
+    rule = RULES[claim_id]
+    claim = Claim(
+        id=rule.id,
+        chapter=rule.chapter,
+        model=model,
+        question=rule.question,
+        section=rule.section,
+        rule=rule.sentence,
+        measured=pieces,
+        published=list(published),
+        verdict=verdict,
+        why="one holds & <two> do not",
+        cost=Cost(seconds=90, peak_memory_bytes=1_300_000_000),
+    )
+    made = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.9"}}
+    made["model"] = {"name": model, "dtype": "float32", "parameters": 2_242_272}
+    return Card(claim=claim, page="runs/m/01.html", provenance=made)
+
+
+def parsed(text):
+    return ElementTree.fromstring(text.replace("&nbsp;", " "))
+
+
+def test_every_claim_has_a_statement():
+    assert cards.STATEMENTS.keys() == RULES.keys()
+
+
+def test_a_card_has_all_that_a_reader_needs():
+    printed = Published(
+        relation="past_tense", name="rank", value=7, model="gpt2", where="section 4"
+    )
+    pieces = [measured("past_tense", "accuracy", paper=False), measured("past_tense")]
+    shown = parsed(cards.card_html(card(pieces, published=[printed])))
+    text = " ".join(shown.itertext())
+    assert shown.get("id") == "claim-stages" and shown.find(".//a").get("href") == "runs/m/01.html"
+    for wanted in (cards.STATEMENTS["stages"], "Past tense, rank", "7", "partly", "n = 50"):
+        assert wanted in text
+    assert RULES["stages"].sentence in text and "one holds & <two> do not" in text
+    assert "90 s and 1.3 GB" in text and "0123456789 with local changes" in text
+    assert "ovectors run --model mini-2m --chapter 1" in text
+    (drawn,) = shown.iter("svg")
+    assert drawn.get("role") == "img"
+    assert drawn.get("aria-label") == (
+        "share: 0.60, interval 0.55 to 0.70, 50 items; has to exceed 0.5: holds"
+    )
+    assert len(shown.findall(".//tbody/tr")) == 2
+
+
+def test_the_rule_is_folded_and_no_empty_line_ends_the_html():
+    said = cards.card_html(card([measured("past_tense")]))
+    assert parsed(said).find("details/summary") is not None
+    assert "\n\n" not in said.rstrip("\n")
+
+
+def test_the_papers_last_comparison_is_drawn_and_what_holds_comes_first():
+    pieces = [
+        measured("past_tense", "accuracy"),
+        measured("past_tense", "share", holds=False, value=0.2, low=0.1, high=0.3),
+        measured("uppercase", "share"),
+        measured("uppercase", "control", paper=False),
+    ]
+    shown = parsed(cards.card_html(card(pieces)))
+    drawn = [svg.get("aria-label").split(",")[0] for svg in shown.iter("svg")]
+    assert drawn == ["share: 0.60", "share: 0.20"]
+
+
+def test_more_relations_than_fit_are_counted_and_folded():
+    pieces = [measured(f"relation_{n}") for n in range(cards.SHOWN + 2)]
+    said = cards.card_html(card(pieces))
+    assert said.count("<svg") == cards.SHOWN and "2 more relations are below" in said
+    assert len(parsed(said).findall(".//tbody/tr")) == cards.SHOWN + 2
+
+
+def test_what_was_not_measured_is_not_drawn_as_a_number():
+    nothing = measured("past_tense", value=None, low=None, high=None, n=0, holds=False)
+    shown = parsed(cards.card_html(card([nothing], verdict="not testable here")))
+    (drawn,) = shown.iter("svg")
+    assert drawn.find("circle") is None and "not measured" in drawn.get("aria-label")
+
+
+def test_the_verdicts_are_counted_and_lead_to_their_cards():
+    dealt = [card([measured("uppercase")]), card([], claim_id="beyond", verdict="supported")]
+    assert cards.count_sentence(dealt) == (
+        "Of 2 claims judged on `mini-2m`: 1 *supported* and 1 *partly*. "
+        "The rules were written down before the runs."
+    )
+    links = re.findall(r'href="#([^"]+)"', cards.verdict_list(dealt))
+    assert links == ["claim-stages", "claim-beyond"]
+    assert all(f'id="{link}"' in cards.deck(dealt) for link in links)
+    assert cards.deck([]) == cards.verdict_list([]) == ""
+
+
+@pytest.mark.parametrize(("model", "told"), [("mini-2m", True), ("gpt2", False)])
+def test_a_miniature_is_named_as_one(model, told):
+    said = cards.model_sentence([card([measured("uppercase")], model=model)])
+    assert ("miniature" in said) == told and "2.2 million" in said
+
+
+def test_an_axis_holds_all_that_is_drawn_on_it():
+    shares = ranges.axis_of([measured("a"), measured("b", value=0.1, low=0.0, high=0.2)])
+    assert (shares.low, shares.high) == (0, 1)
+    changes = [measured("a", value=-0.02, low=-0.03, high=0.01, bound=0)]
+    axis = ranges.axis_of(changes)
+    assert axis.low < -0.03 and axis.high > 0.01 and axis.digits == 3
+    assert ranges.EDGE <= axis.place(-0.03) < axis.place(0) < axis.place(0.01)
+    assert axis.place(9) == ranges.WIDTH - ranges.EDGE
+
+
+def item(ranks, words=None, relation="world_capitals", argument=" Poland", answer=" Warsaw"):
+    rows = [
+        {"rank_argument": a, "rank_answer": b, "layer": layer, "item": 0, "correct": b == 1}
+        for layer, (a, b) in enumerate(ranks)
+    ]
+    table = pd.DataFrame(rows).assign(
+        relation=relation, form="one_shot", argument=argument, answer=answer
+    )
+    return table.assign(top_token=words or [f" w{layer}" for layer in range(len(ranks))])
+
+
+def test_the_picture_follows_the_ranks():
+    ranks = [(3.0, 9.0), (1.0, 2.0), (2.0, 1.0)]
+    drawn = parsed(journey.drawing(item(ranks, [" The", " Poland", " Warsaw"])))
+    cells = [rect.get("class") for rect in drawn.iter("rect") if "cell" in rect.get("class")]
+    assert cells == ["cell neither", "cell argument", "cell answer"]
+    bars = [float(one.get("width")) for one in drawn.iter("rect") if one.get("class") == "argument"]
+    assert bars == pytest.approx([78 / 3, 78, 39])
+    words = [one.text for one in drawn.iter("text") if one.get("class") == "token"]
+    assert words == ["The", "Poland", "Warsaw"]
+    assert drawn.get("aria-label") == (
+        "Poland is on top after layer 1 alone. Warsaw is on top after layer 2 alone. "
+        "The model answers w2.".replace("w2", "Warsaw")
+    )
+
+
+def test_a_deep_model_is_shown_with_its_first_and_last_layer():
+    drawn = parsed(journey.drawing(item([(2.0, 3.0)] * 48)))
+    layers = [one.text for one in drawn.iter("text") if one.get("x") == "12"]
+    assert len(layers) == journey.MOST_ROWS and layers[0] == "0" and layers[-1] == "47"
+
+
+def test_words_for_a_model_that_never_answers():
+    said = journey.in_words(item([(1.0, 5.0), (4.0, 5.0), (1.0, 5.0)], [" a", " b", " Poland"]))
+    assert "Poland is on top after 2 of the layers, first 0, last 2." in said
+    assert "Warsaw is never on top." in said and said.endswith("The model ends on Poland.")
+
+
+def test_signs_that_html_knows_are_written_out():
+    drawn = journey.drawing(item([(1.0, 2.0)], [" <b>"], argument=" a&b"))
+    assert [one.text for one in parsed(drawn).iter("text") if one.get("class") == "token"] == [
+        "<b>"
+    ]
+
+
+def test_the_papers_item_is_shown_where_it_was_run():
+    table = pd.concat(
+        [item([(1.0, 1.0)], argument=" Peru").assign(item=1), item([(1.0, 2.0), (2.0, 1.0)])]
+    )
+    assert set(journey.shown_item(table)["argument"]) == {" Poland"}
+    assert journey.shown_item(table, "past_tense").empty and journey.drawing(table.iloc[:0]) == ""
