@@ -177,7 +177,7 @@ def explore(models: tuple[str, ...], **settings: Any) -> None:
     from ovectors.explorer.files import write
 
     for model in models:
-        write(model, **settings, report=_say)
+        write(model, **settings, report=say)
 
 
 @commands.command()
