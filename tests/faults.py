@@ -226,7 +226,10 @@ class Harness:
         if not self.modes:  # each as often as the others
             self.modes = self.draw.sample(("batch", "kernel", "both"), 3)
         mode = self.modes.pop()
-        mine = kernels(self.project, of=batch.pid)
+        while not (mine := kernels(self.project, of=batch.pid)):
+            if mode == "batch" or batch.poll() is not None:
+                break
+            time.sleep(0.05)  # a kernel was to be killed, and there will be one
         victims = [self.draw.choice(mine)] if mine and mode != "batch" else []
         mode = mode if victims else "batch"
         for process in victims:

@@ -177,7 +177,7 @@ def explore(models: tuple[str, ...], **settings: Any) -> None:
     from ovectors.explorer.files import write
 
     for model in models:
-        write(model, **settings, report=_say)
+        write(model, **settings, report=say)
 
 
 @commands.command()
@@ -187,7 +187,7 @@ def book(verbose: bool) -> None:
     from ovectors.building import BookFailed, build_book
 
     try:
-        index = build_book(report=_say, verbose=verbose)
+        index = build_book(report=say, verbose=verbose)
     except BookFailed as error:
         print(f"ovectors: {error}", file=sys.stderr)
         raise CommandFailed() from None
