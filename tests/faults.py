@@ -192,6 +192,7 @@ class Harness:
 
     def __init__(self, project: Path, *, seed: int = 0) -> None:
         self.project, self.draw, self.report = project, random.Random(seed), Report()
+        self.modes: list[str] = []
         began = time.monotonic()
         self._finish()
         self.report.undisturbed = time.monotonic() - began
@@ -222,8 +223,13 @@ class Harness:
         return not ended
 
     def _kill(self, batch: subprocess.Popen[str]) -> str:
-        mode = self.draw.choice(("batch", "kernel", "both"))
-        mine = kernels(self.project, of=batch.pid)
+        if not self.modes:  # each as often as the others
+            self.modes = self.draw.sample(("batch", "kernel", "both"), 3)
+        mode = self.modes.pop()
+        while not (mine := kernels(self.project, of=batch.pid)):
+            if mode == "batch" or batch.poll() is not None:
+                break
+            time.sleep(0.05)  # a kernel was to be killed, and there will be one
         victims = [self.draw.choice(mine)] if mine and mode != "batch" else []
         mode = mode if victims else "batch"
         for process in victims:

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ovectors import comparison, keys, locks, paths, runs
+from ovectors import comparison, fitting, keys, locks, paths, runs
 from ovectors.catalogue import ModelSpec, model_spec
 from ovectors.errors import UserError
 from ovectors.notebooks import Chapter, check_parameters, default_parameters
@@ -92,13 +92,15 @@ def plan(
     *,
     force: bool = False,
     dry: bool = False,
+    unfit_too: bool = False,
 ) -> tuple[Job, ...]:
     """Every job of a batch, model by model; raises UserError for anything wrong in any of them.
 
     Nothing has been started then: names, types of parameters, models and the folder that is
     written to are all checked first; `dry`, neither models nor the folder are. A model whose every
-    chapter is whole and current is not looked at; `force` makes all jobs needed. Chapters for all
-    models together come last, once.
+    chapter is whole and current is not looked at; `force` makes all jobs needed. What does not fit
+    this machine is told so and not checked, unless `unfit_too`. Chapters for all models together
+    come last, once.
     """
     if "model" in given:
         raise UserError("the model is not given as a parameter: use --model")
@@ -109,7 +111,9 @@ def plan(
         spec = model_spec(name)
         mine = [_job(chapter, spec, given, force=force) for chapter in own]
         needed = [job for job in mine if job.needed]
-        if needed and not dry:
+        if needed and not unfit_too and (unfit := _unfit(needed[0])):
+            mine = [replace(job, unfit=unfit) for job in mine]
+        elif needed and not dry:
             check_model(needed[0])
             shutil.rmtree(runs.workspace(needed[0].place))
         jobs += mine
@@ -128,6 +132,12 @@ def _job(chapter: Chapter, spec: ModelSpec, given: Mapping[str, Any], *, force: 
     return Job(
         chapter=chapter, spec=spec, asked=asked, parameters=parameters, parts=parts, forced=force
     )
+
+
+def _unfit(job: Job) -> str:
+    """Why this machine cannot run the job's model now; empty where it can, or nobody knows."""
+    choice = {name: str(job.parameters.get(name, "auto")) for name in ("device", "dtype")}
+    return fitting.fit(job.spec, fitting.this_machine(), **choice).reason
 
 
 def _parts(chapter: Chapter, parameters: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:

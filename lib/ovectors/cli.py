@@ -90,21 +90,40 @@ def commands() -> None:
 
 
 @commands.command()
-@click.option("--fits", is_flag=True, help="Also say whether each model fits this machine.")
+@click.option("--fits", is_flag=True, help="Also say what each model needs and whether it fits.")
 def models(fits: bool) -> None:
-    """List the models known by name; any other hub id or local folder works too."""
+    """List the models known by name; any other hub id or local folder works too.
+
+    With --fits: the bytes of weights in 16 and 32 bits, of keys and values and the recorded stream
+    of a chapter, all of it together, and where this machine has room for that now. No weights are
+    looked at.
+    """
     from ovectors.catalogue import catalogue_rows
 
     heads = ["name", "parameters", "layers", "dtype", "memory", "source", "here"]
-    table = terminal.table(
-        *heads, *(["fits"] if fits else []), numbers=("parameters", "layers", "memory")
-    )
+    needed = ["16 bit", "32 bit", "keys+values", "stream", "in all"]
+    more = ["fits", *needed, "where"] if fits else []
+    table = terminal.table(*heads, *more, numbers=("parameters", "layers", "memory", *needed))
     for row in catalogue_rows():
         cells = [row["name"], terminal.count(row["parameters"]), str(row["layers"] or "?")]
         cells += [row["dtype"] or "as stored", terminal.size(row["memory_bytes"]), row["source"]]
-        cells += [terminal.yes(row["here"])] + ([terminal.yes(row["fits"])] if fits else [])
-        table.add_row(*cells)
+        table.add_row(*cells, terminal.yes(row["here"]), *(_fitting(row["name"]) if fits else []))
     terminal.console().print(table)
+
+
+def _fitting(name: str) -> list[str]:
+    """What a model needs, and where it fits."""
+    from ovectors import fitting
+    from ovectors.catalogue import model_spec
+
+    spec = model_spec(name)
+    needs, found = fitting.needs_of(spec), fitting.fit(spec, fitting.this_machine())
+    sizes = [None] * 5
+    if needs is not None:
+        halves, wholes = (needs.weights[dtype] for dtype in ("float16", "float32"))
+        sizes = [halves, wholes, needs.keys_values, needs.stream, needs.total]
+    where = found.reason or found.where
+    return [terminal.yes(found.where != "no"), *map(terminal.size, sizes), where]
 
 
 @commands.command()
@@ -158,7 +177,7 @@ def explore(models: tuple[str, ...], **settings: Any) -> None:
     from ovectors.explorer.files import write
 
     for model in models:
-        write(model, **settings, report=_say)
+        write(model, **settings, report=say)
 
 
 @commands.command()
@@ -168,7 +187,7 @@ def book(verbose: bool) -> None:
     from ovectors.building import BookFailed, build_book
 
     try:
-        index = build_book(report=_say, verbose=verbose)
+        index = build_book(report=say, verbose=verbose)
     except BookFailed as error:
         print(f"ovectors: {error}", file=sys.stderr)
         raise CommandFailed() from None

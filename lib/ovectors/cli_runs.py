@@ -45,6 +45,7 @@ def _parameter_options(command: Callable) -> Callable:
 @click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, help="How many at a time.")
 @click.option("--keep-going", "-k", is_flag=True, help="Go on with the others after a failure.")
 @click.option("--force", "-f", is_flag=True, help="Also run what is whole and current.")
+@click.option("--unfit-too", is_flag=True, help="Also models that this machine has no room for.")
 @click.option("--only-failed", is_flag=True, help="Only what failed when it was last run.")
 @click.option("--dry-run", "-n", is_flag=True, help="Say what would run, and why; write nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but what failed.")
@@ -62,7 +63,8 @@ def run(
     beside: bool,
     **chosen: Any,
 ) -> None:
-    """Execute chapters on models; what is whole and current is not run again.
+    """Execute chapters on models; what is whole and current is not run again, and a model that does
+    not fit this machine is skipped.
 
     Results go to book/runs/<model>/, a failed notebook to book/runs/<model>/failed/. It can be
     ended at any time, also by kill -9: the same command goes on. Exit code 0: all is whole and
@@ -93,6 +95,7 @@ def _planned(
     *,
     force: bool,
     only_failed: bool,
+    unfit_too: bool,
     dry: bool = False,
     **common: Any,
 ) -> tuple[Job, ...]:
@@ -100,7 +103,8 @@ def _planned(
     from ovectors.notebooks import choose_chapters
 
     given = _given(pairs, common)
-    planned = batch.plan(names, choose_chapters(wanted), given, force=force, dry=dry)
+    how = {"force": force, "dry": dry, "unfit_too": unfit_too}
+    planned = batch.plan(names, choose_chapters(wanted), given, **how)
     if only_failed:
         planned = tuple(job for job in planned if runs.failure_of(job.place.failed))
     return planned

@@ -217,7 +217,9 @@ def _refuse_edited(parts: Mapping[str, Any]) -> None:
         keys.reached_by(function, texts).hashes
         for texts in (_LOADED, reach.sources_of(paths.PACKAGE))
     )
-    if changed := keys.changed_parts(then, now):
+    loaded = {name.partition(".")[2] for name in sys.modules if is_ours(name)}
+    changed = keys.changed_parts(then, now)
+    if changed := [one for one in changed if one.rpartition(".")[0] in loaded]:
         raise UserError(
             f"{changed[0]} of the library was changed after this session had loaded it: restart "
             "the kernel, so that it is the new one that computes"

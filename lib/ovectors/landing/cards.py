@@ -169,7 +169,7 @@ def _row(one: Measured, axis: Axis) -> str:
     value = number(one.value, digits=axis.digits)
     bounds = f" <small>{_bounds(one, digits=axis.digits)}</small>"
     return (
-        f'<div class="row"><span class="of">{html.escape(title(one.relation))}</span>'
+        f'<div class="range-row"><span class="of">{html.escape(title(one.relation))}</span>'
         f"{drawn_range(one, axis)}"
         f'<span class="told"><b>{value}</b>{bounds} <small>n&nbsp;=&nbsp;{one.n}</small></span>'
         "</div>"

@@ -1,0 +1,191 @@
+"""What a batch leaves when it is killed, or has no disk, no rights, no memory: whole or nothing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import faults
+import trivial
+from ovectors import batch, execution, notebooks, runs
+from test_cli import _cannot_override_permissions
+
+pytestmark = pytest.mark.kernel
+
+KILLS = 3
+
+
+@pytest.mark.slow
+def test_killing_at_any_moment_loses_and_repeats_nothing(tmp_path):
+    """The short version of `tests/faults.py`, whose long one writes FAULTS.md."""
+    project = faults.make_project(tmp_path / "project", weights=False)
+    report = faults.torment(project, KILLS, seed=1)
+    assert sum(report.kills.values()) == KILLS
+    assert report.tables_computed - report.tables_lost == report.rounds * 5 * len(faults.MODELS)
+
+
+def test_the_harness_sees_what_it_looks_for(tmp_path):
+    """A table of other numbers, a run that is not what was published, a lost table: none passes."""
+    harness = object.__new__(faults.Harness)
+    harness.project = tmp_path
+    store = tmp_path / "book" / "runs" / "one" / ".store"
+    store.mkdir(parents=True)
+    (store / "t.parquet").write_bytes(b"numbers")
+    told = '{"sha256": "%s", "parts": {"settings": {"of": "one", "name": "n", "number": 1}}}'
+    (store / "t.json").write_text(told % faults.digest(store / "t.parquet"))
+    assert [*faults.whole_tables(tmp_path)] == ["one n 1"]
+    harness.tables, harness.runs = {"one n 1": "another"}, {}
+    with pytest.raises(faults.Fault, match="the table one n 1 is another"):
+        harness._compare()
+    (store / "t.parquet").write_bytes(b"half")
+    assert faults.whole_tables(tmp_path) == {}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    return trivial.enter(trivial.make_project(tmp_path / "project"), monkeypatch)
+
+
+def run_one(project: Path) -> batch.Outcome:
+    jobs = batch.plan([str(project / "a-model")], notebooks.find_chapters(), {})
+    (outcome,) = batch.run_jobs(jobs, report=lambda event: None)
+    return outcome
+
+
+def mount(*arguments: str) -> None:
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("only root can mount a small file system")
+    result = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if result.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {result.stderr.strip()}")
+
+
+@pytest.fixture
+def small_disk(project):
+    """The folder of runs, on a disk of 400 kB."""
+    folder = project / "book" / "runs"
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder))
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+FILLS = {
+    "while the chapter saves": "run.save_json('big', 'x' * 1_000_000)",
+    "while its notebook is written": "print('x' * 1_000_000)",
+    "to the last byte": "import os, pathlib\n"
+    "place = pathlib.Path(os.environ['OVECTORS_OUTPUT']).parents[1] / 'filler'\n"
+    "try:\n    place.write_bytes(b'x' * 10_000_000)\nexcept OSError:\n    pass",
+}
+
+
+@pytest.mark.parametrize("when", FILLS)
+def test_a_full_disk_is_one_line_and_no_result(project, small_disk, when):
+    trivial.write_chapter(project, extra=FILLS[when])
+    outcome = run_one(project)
+    assert outcome.kind == "failed" and "No space left on device" in outcome.reason
+    assert "\n" not in outcome.reason
+    state = runs.state_of(outcome.job.place, outcome.job.parts)
+    assert state.kind in ("missing", "broken") and state.sidecar is None
+    for path in small_disk.rglob("filler"):
+        path.unlink()
+    mount("-o", "remount,size=50m", str(small_disk))
+    trivial.write_chapter(project)
+    assert run_one(project).kind == "done"
+    assert not [*small_disk.rglob(".*")]
+
+
+def test_a_folder_that_becomes_read_only_is_one_line_and_mends_itself(project):
+    """Its rights are taken away while the chapter runs, and given back."""
+    extra = "import os, pathlib\n"
+    extra += "pathlib.Path(os.environ['OVECTORS_OUTPUT']).parents[1].chmod(0o500)"
+    trivial.write_chapter(project, extra=extra)
+    shutil.rmtree(project / "a-model")
+    from tiny_models import save_tiny
+
+    save_tiny("gpt2", project / "a-model")
+    arguments = ["run", "--model", "./a-model"]
+    result = trivial.command(project, *arguments, preexec=_cannot_override_permissions)
+    (folder,) = (project / "book" / "runs").iterdir()
+    if result.returncode == 0:
+        pytest.skip("permissions cannot be made to bind this user")
+    said = trivial.one_line(result, 1)
+    assert "01_first on a-model failed: cannot write" in said and "Permission denied" in said
+    assert not [*folder.glob("*.json")]
+    folder.chmod(0o755)
+    trivial.write_chapter(project)
+    result = trivial.command(project, *arguments, preexec=_cannot_override_permissions)
+    assert result.returncode == 0 and "1 run" in result.stdout
+    assert not [*folder.glob(".*")]
+
+
+def test_a_kernel_without_memory_says_so(project):
+    limit = 3 << 30
+    extra = f"import resource\nresource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))\n"
+    trivial.write_chapter(project, extra=extra + "data = bytearray(8 << 30)")
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] != limit
+    outcome = run_one(project)
+    assert outcome.kind == "failed" and outcome.reason.startswith("out of memory: a smaller model")
+    assert outcome.reason.endswith("(in code cell 3)")
+    trivial.write_chapter(project)
+    assert run_one(project).kind == "done"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("MemoryError", ""),
+        ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 20.00 GiB."),
+        ("OSError", "[Errno 12] Cannot allocate memory"),
+    ],
+)
+def test_a_lack_of_memory_is_known_by_what_is_said(kind, said):
+    assert execution._plainly(kind, said).startswith("out of memory")
+    assert execution._plainly("ValueError", "no memory of it") == "ValueError: no memory of it"
+
+
+def test_a_clock_that_jumps_changes_nothing(project):
+    assert run_one(project).kind == "done"
+    for number, path in enumerate(sorted((project / "book" / "runs").rglob("*"))):
+        os.utime(path, (0, 0) if number % 2 else (4e9, 4e9))
+    assert run_one(project).kind == "current"
+
+
+TABLE = """
+import os, sys, types
+sys.path.insert(0, os.environ["OVECTORS_ROOT"])
+from measured import measured
+from ovectors.store import Store
+store = Store(model)
+store.model = types.SimpleNamespace(provenance={})
+run.save("table", store.table(measured, of="one", name="n", number=1), about="")
+"""
+
+
+def test_a_damaged_table_is_computed_again_and_reported(project):
+    (project / "measured.py").write_text(faults.MEASURED.replace("LOGITS", faults.PLAIN))
+    trivial.write_chapter(project, extra=TABLE.strip())
+    said: list[str] = []
+    jobs = batch.plan([str(project / "a-model")], notebooks.find_chapters(), {}, force=True)
+    (first,) = batch.run_jobs(jobs, report=lambda event: said.append(str(event)))
+    assert first.kind == "done" and said[-1].endswith("tables: 1 computed, 0 known")
+    before = trivial.files_below(first.job.place.results)
+    (table,) = first.job.place.store.glob("*.parquet")
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 1
+    table.write_bytes(content)
+    batch.run_jobs(jobs, report=lambda event: said.append(str(event)))
+    damage = "computed again: its table is not the one that was kept"
+    assert said[-1].endswith(
+        f"tables: 1 computed, 0 known; {table.stem.rpartition('-')[0]} {damage}"
+    )
+    assert trivial.files_below(first.job.place.results) == before
+    batch.run_jobs(jobs, report=lambda event: said.append(str(event)))
+    assert said[-1].endswith("tables: 0 computed, 1 known")
+    assert faults.lines(project / "computed") == ["one n 1"] * 2
