@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ovectors import paths
+from ovectors.cli import main
 from ovectors.errors import UserError
 from ovectors.experiments.shared.layers import Layers
 from ovectors.explorer import data, files
@@ -199,3 +200,10 @@ def test_the_script_reads_the_data_as_they_are_meant(tmp_path, found):
         "Warsaw is on top after layer 1 alone. In the end end is on top."
     )
     assert told["signs"] == ["Warsaw", "↵", "␣"]
+
+
+def test_the_command_writes_the_file_and_refuses_what_it_does_not_know(place, capsys):
+    assert main(["explore", "mini-2m", "--task", "uppercase", "--n-items", "1"]) == 0
+    assert "uppercase: 1 items" in capsys.readouterr().out
+    assert len(files.read(place / "mini-2m" / "uppercase.js")["items"]) == 1
+    assert main(["explore", "mini-2m", "--task", "nothing"]) == 2

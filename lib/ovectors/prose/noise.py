@@ -20,9 +20,13 @@ COLUMNS = (
 )
 
 
+NOTHING = "There is no measurement here yet."
+
+
 def noise() -> str:
-    """Markdown for the page on rounding, from the committed measurement."""
-    return noise_table(json.loads((paths.ROOT / RESULTS).read_text("utf-8")))
+    """Markdown for the page on rounding, from the committed measurement; says so without one."""
+    path = paths.ROOT / RESULTS
+    return noise_table(json.loads(path.read_text("utf-8"))) if path.is_file() else NOTHING
 
 
 def noise_table(measured: Mapping) -> str:
