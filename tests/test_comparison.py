@@ -11,7 +11,18 @@ import pytest
 
 import trivial
 from made_up_runs import claim, make_project, save, shares, write_failure, write_run
-from ovectors import batch, catalogue, cli, comparison, notebooks, pages, paths, record, runs
+from ovectors import (
+    batch,
+    catalogue,
+    cli,
+    comparison,
+    fragments,
+    notebooks,
+    pages,
+    paths,
+    record,
+    runs,
+)
 from ovectors.catalogue import ModelSpec
 from ovectors.errors import UserError
 from ovectors.notebooks import Chapter
@@ -388,20 +399,13 @@ def test_a_comparison_alone_is_no_book(compared):
         pages.collect_pages(TOC, lambda line: None)
 
 
-def test_the_front_page_has_the_verdicts_above_the_findings(compared):
+def test_the_front_page_quotes_the_reference_model_and_all_models(compared):
     found = pages.collect_pages(TOC, lambda line: None)
-    said = pages.findings(found)
-    table, rest = said.split("\n\n", 1)
-    head, _, row = table.splitlines()
-    assert head == "| claim | question | verdict | why |"
-    assert f"{{doc}}`Stages </runs/gpt2/{STAGES}>`" in row and "| **supported** |" in row
-    assert "every criterion holds on world capitals, past tense" in row
-    assert f"{{doc}}`/runs/gpt2/{STAGES}`, on `gpt2`:\n\n- {STAGES} on gpt2." in rest
-    assert f"{{doc}}`/runs/all/{ACROSS}`:\n\n" in rest
-    write_run(STAGES, "gpt2", [claim("stages", "gpt2", {"past_tense": 0.1})])
-    assert "| **not supported** |" in pages.findings(found[:1])
-    write_run(STAGES, "gpt2", [])
-    assert pages.findings(found[:1]).startswith("{doc}`/runs/gpt2/")
+    said = "\n".join(fragments.quoted_findings(found))
+    assert f"{{doc}}`/runs/gpt2/{STAGES}`, on `gpt2`:\n\n- {STAGES} on gpt2." in said
+    assert f"{{doc}}`/runs/all/{ACROSS}`:\n\n" in said
+    (card,) = fragments.claim_cards(found[:1])
+    assert (card.claim.id, card.claim.verdict) == ("stages", "supported")
 
 
 def test_results_are_not_copied_into_the_books_source(compared):

@@ -270,7 +270,8 @@ def module_of(file):
     path = Path(file)
     if not path.is_relative_to(paths.PACKAGE):
         return ""
-    return ".".join(path.relative_to(paths.PACKAGE.parent).with_suffix("").parts)
+    dotted = ".".join(path.relative_to(paths.PACKAGE.parent).with_suffix("").parts)
+    return dotted.removesuffix(".__init__")
 
 found = {}
 for name, function, settings in json.loads(sys.argv[1]):
@@ -280,6 +281,7 @@ for name, function, settings in json.loads(sys.argv[1]):
     experiment(ovectors.models.load_model("mini-2m", device="cpu"), **settings)
     profile.disable()
     codes = [one.code for one in profile.getstats() if not isinstance(one.code, str)]
+    codes = [code for code in codes if code.co_flags & 1]  # functions, no bodies of classes
     calls = {(module_of(code.co_filename), code.co_qualname) for code in codes}
     found[f"{name}:{function}"] = sorted(call for call in calls if call[0])
 json.dump(found, sys.stdout)

@@ -139,12 +139,30 @@ def test_layers_sit_out_a_step_and_come_back(tokenizer):
     assert list(model.transformer.h) == blocks
 
 
-def test_the_rate_warms_up_and_falls_to_its_floor():
+def test_the_rates_warm_up_and_fall_to_their_floor():
     recipe = load_recipe("mini-2m")
-    rates = [recipe.rate(step) for step in range(recipe.steps)]
-    assert rates[recipe.warmup_steps - 1] == recipe.learning_rate == max(rates)
-    assert rates[0] == recipe.learning_rate / recipe.warmup_steps
-    assert rates[-1] == pytest.approx(recipe.learning_rate * recipe.final_learning_rate, rel=1e-2)
+    shares = [recipe.share(step) for step in range(recipe.steps)]
+    assert shares[recipe.warmup_steps - 1] == 1 == max(shares)
+    assert shares[0] == 1 / recipe.warmup_steps
+    assert shares[-1] == pytest.approx(recipe.final_learning_rate, rel=1e-2)
+
+
+def test_muon_has_the_blocks_matrices_and_adam_the_rest(tokenizer):
+    recipe = load_recipe("tiny")
+    model = loop.new_model(recipe, tokenizer)
+    optimizer = loop.new_optimizer(model, recipe)
+    groups = [*optimizer.muon.param_groups, *optimizer.adam.param_groups]
+    matrices, tables, vectors = (set(map(id, group["params"])) for group in groups)
+    named = {id(weights): (name, weights.ndim) for name, weights in model.named_parameters()}
+    assert {named[one][1] for one in matrices} == {2}
+    assert all(named[one][0].startswith("transformer.h.") for one in matrices)
+    assert {named[one][0] for one in tables} == {"transformer.wte.weight", "transformer.wpe.weight"}
+    assert {named[one][1] for one in vectors} == {1}
+    assert len(matrices) + len(tables) + len(vectors) == len(named)
+    optimizer.set_share(0.5)
+    rates = [recipe.matrix_learning_rate, recipe.learning_rate, recipe.learning_rate]
+    assert [group["lr"] for group in groups] == [rate / 2 for rate in rates]
+    assert [group["weight_decay"] for group in groups] == [recipe.weight_decay] * 2 + [0.0]
 
 
 def test_batches_depend_on_seed_and_number_only(documents, tokenizer):

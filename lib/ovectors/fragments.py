@@ -102,10 +102,15 @@ def quoted_findings(pages: Iterable[Page]) -> list[str]:
 def journey_markdown(pages: Iterable[Page]) -> str:
     """The picture of one prompt with its caption, from what chapter 1 saved."""
     for page in pages:
-        if page.is_reference and page.place.chapter == STAGES_CHAPTER:
+        if page.is_reference and _has_stages(page):
             item = journey.shown_item(load_table(page.place.results, STAGES_TABLE))
             return f"{journey.drawing(item)}\n\n{journey.caption(item, page.model)}"
     return "Chapter 1 has not been run, so there is no picture here."
+
+
+def _has_stages(page: Page) -> bool:
+    saved = read_manifest(page.place.results).files
+    return page.place.chapter == STAGES_CHAPTER and any(one.name == STAGES_TABLE for one in saved)
 
 
 def rules_markdown() -> str:
