@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ovectors.experiments.content_independence.measure.controls import WRONG
 from ovectors.experiments.shared.outcomes import ANSWER
 from ovectors.experiments.shared.replacing import OWN
 from ovectors.prose.common import listed
@@ -55,16 +56,23 @@ def _changed(effects: pd.DataFrame, task: str) -> str:
 
 
 def _controls_passed(means: pd.DataFrame) -> str:
-    """On which tasks the own vectors are above every control, by the averages."""
-    beaten = []
+    """On which tasks the own vectors are above every control, by the averages.
+
+    The vector after a wrong demonstration is told apart: its prompt still asks for the relation.
+    """
+    beaten, wrong = [], []
     for task, part in means.groupby("task", sort=False):
         rows = part.set_index("condition")["mean"]
-        rivals = rows[[n for n in rows.index if n != OWN and not n.startswith("mean of")]]
+        rivals = rows[[n for n in rows.index if n not in (OWN, WRONG) and "mean of" not in n]]
         if rows[OWN] > rivals.max():
             beaten.append(named(task))
-    if not beaten:
-        return "On no relation is the own vector above the control run and all control vectors."
-    return f"The own vector is above the control run and all control vectors for {listed(beaten)}."
+        if WRONG in rows.index:
+            both = f"{number(rows[WRONG])} for {named(task)} (beside {number(rows[OWN])})"
+            wrong.append(both)
+    where = f"for {listed(beaten)}" if beaten else "on no relation"
+    said = f"is above the control run and all control vectors {where}."
+    shown = f" After a wrong demonstration it reaches {listed(wrong)}." if wrong else ""
+    return f"The own vector {said}{shown}"
 
 
 def _formation_sentence(found: pd.DataFrame) -> str:
