@@ -293,4 +293,16 @@ def test_the_summary_follows_its_numbers(table):
     assert "2 of 2 for world capitals" in said and "cannot be compared here" in said
     means.loc[means["condition"] == RANDOM, "mean"] = 0.9
     lost = say.summary("some-model", found, means, spread, shares, factors)
-    assert "On no relation is the own vector above" in lost
+    assert "above the control run and all control vectors on no relation" in lost
+    own = means[means["condition"] == OWN]
+    wrong = own.assign(condition=WRONG, mean=0.95)  # it still asks for the relation: no control
+    told = say.summary(
+        "some-model",
+        found,
+        pd.concat([own, wrong, means[means["condition"] == CONTROL]]),
+        spread,
+        shares,
+        factors,
+    )
+    assert "all control vectors for world capitals" in told
+    assert "After a wrong demonstration it reaches 0.95 for world capitals" in told
