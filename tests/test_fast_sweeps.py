@@ -16,6 +16,7 @@ from ovectors.interventions import Ablate, Add, Intervention, Replace
 from ovectors.models import LanguageModel
 from ovectors.sweeps import SLOW, Outcome, one_token, resume, sweep
 from ovectors.sweeps.past import alike
+from ovectors.sweeps.points import Settings
 from ovectors.sweeps.replay import NotReplayable
 from tiny_models import CASES, LAYERS, PROMPTS, VOCABULARY, WIDTH, tiny
 
@@ -168,9 +169,7 @@ def test_nothing_survives_a_call():
 def test_a_way_that_is_left_halfway_leaves_no_hook(way):
     model = tiny("gpt2")
     points = dict(enumerate(LAST if way is one_token else ALL))
-    pieces = way.pieces(
-        model, PROMPTS, points, layers=[2], budget_bytes=2**20, progress=False, title="left"
-    )
+    pieces = way.pieces(model, PROMPTS, points, Settings(layers=[2], budget_bytes=2**20))
     next(pieces)
     next(pieces)
     pieces.close()
@@ -190,8 +189,8 @@ def test_an_input_of_an_unknown_name_takes_whole_passes_and_says_so():
         with pytest.warns(UserWarning, match="whole passes: the layers of .* are given slopes"):
             assert_equal(sweep(model, PROMPTS, POINTS, wanted=WANTED), truth)
         with pytest.raises(NotReplayable):
-            how = {"layers": [2], "budget_bytes": 1, "progress": False, "title": ""}
-            list(one_token.pieces(model, PROMPTS, {}, **how))
+            how = Settings(layers=[2], budget_bytes=1)
+            list(one_token.pieces(model, PROMPTS, {}, how))
     finally:
         handle.remove()
 

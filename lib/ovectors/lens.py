@@ -52,7 +52,7 @@ class LogitLens:
 
 def unused_rows(model: LanguageModel) -> Bool[Tensor, " vocabulary"]:
     """Which rows of the head belong to no token (GPT-J has 50,400 rows, Pythia 50,304)."""
-    named = torch.tensor(sorted(set(model.tokenizer.get_vocab().values())))
+    named = torch.tensor(model.token_ids)
     unused = torch.ones(model.vocab_size, dtype=torch.bool)
     unused[named[named < model.vocab_size]] = False
     return unused

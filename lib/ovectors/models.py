@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,6 +135,11 @@ class LanguageModel:
     def vocab_size(self) -> int:
         """Rows of the head: padded ones, which are no token, counted."""
         return self.config.vocab_size
+
+    @cached_property
+    def token_ids(self) -> tuple[int, ...]:
+        """The ids that stand for a token, in order."""
+        return tuple(sorted(set(self.tokenizer.get_vocab().values())))
 
     @property
     def max_length(self) -> int | None:

@@ -30,6 +30,8 @@ from ovectors.relations import Relation, load_relation
 from ovectors.sweeps import sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jaxtyping import Float
     from torch import Tensor
 
@@ -71,7 +73,34 @@ def explore(
     words = _Words(model)
     states = _states(model, questions, words, progress=progress)
     runs = _runs(model, questions, patterns, own, layers, words, seed=seed, progress=progress)
-    items = [
+    (source,) = example.prompts
+    data = {
+        "schema": SCHEMA,
+        "model": model.name,
+        "task": relation.name,
+        "title": relation.title,
+        "layers": model.n_layers,
+        "parts": [part for part in ("mid", "after") if part in states],
+        "vector": {
+            "argument": source.argument.strip(),
+            "answer": source.answer.strip(),
+            "source": layers.source,
+            "start": layers.start,
+            "chosen": chosen_by,
+        },
+        "items": _told(questions, patterns, states, runs),
+    }
+    return _fitted(data, words)
+
+
+def _told(
+    questions: EncodedPrompts,
+    patterns: EncodedPrompts,
+    states: Mapping[str, list[list[list]]],
+    runs: Mapping[str, list[list[list]]],
+) -> list[dict[str, Any]]:
+    """Item by item what `states` and `runs` hold layer by layer, with the item's texts."""
+    return [
         {
             "argument": question.argument.strip(),
             "answer": question.answer.strip(),
@@ -85,26 +114,6 @@ def explore(
             zip(questions.prompts, patterns.prompts, strict=True)
         )
     ]
-    (source,) = example.prompts
-    return _fitted(
-        {
-            "schema": SCHEMA,
-            "model": model.name,
-            "task": relation.name,
-            "title": relation.title,
-            "layers": model.n_layers,
-            "parts": [part for part in ("mid", "after") if part in states],
-            "vector": {
-                "argument": source.argument.strip(),
-                "answer": source.answer.strip(),
-                "source": layers.source,
-                "start": layers.start,
-                "chosen": chosen_by,
-            },
-            "items": items,
-        },
-        words,
-    )
 
 
 def _layers(

@@ -21,7 +21,7 @@ from ovectors import lens
 from ovectors.forward import BUDGET_BYTES, Encoded, token_rows
 from ovectors.interventions import checked_layers
 from ovectors.sweeps import one_token, resume, whole_passes
-from ovectors.sweeps.points import CLEAN, Piece, Point, only_last
+from ovectors.sweeps.points import CLEAN, Piece, Point, Settings, only_last
 from ovectors.sweeps.replay import NotReplayable
 
 if TYPE_CHECKING:
@@ -81,34 +81,42 @@ def sweep(
         for one in point:
             checked_layers(model, one, prompts)
     found = _Found(model, points, numbers, wanted, prompts, budget_bytes)
-    settings = {"layers": sorted(set(numbers)), "budget_bytes": budget_bytes}
-    for piece in _pieces(model, encoded, points, progress=progress, title=title, **settings):
+    settings = Settings(
+        layers=sorted(set(numbers)), budget_bytes=budget_bytes, progress=progress, title=title
+    )
+    for piece in _pieces(model, encoded, points, settings):
         found.add(piece)
     return found.outcome()
 
 
 def _pieces(
-    model: LanguageModel, encoded: Encoded | Sequence[Sequence[int]], points: Sequence[Point], **how
+    model: LanguageModel,
+    encoded: Encoded | Sequence[Sequence[int]],
+    points: Sequence[Point],
+    settings: Settings,
 ) -> Iterator[Piece]:
     """The states of all points, each by the cheapest way that gives them."""
     if os.environ.get(SLOW, "") not in ("", "0"):
-        yield from whole_passes.pieces(model, encoded, dict(enumerate(points)), **how)
+        yield from whole_passes.pieces(model, encoded, dict(enumerate(points)), settings)
         return
     changing = {number: point for number, point in enumerate(points) if point}
     last = {number: point for number, point in changing.items() if only_last(point)}
     other = {number: point for number, point in changing.items() if number not in last}
     try:
         if last or not other:
-            yield from one_token.pieces(model, encoded, last, **how)
+            yield from one_token.pieces(model, encoded, last, settings)
         if other:
-            yield from resume.pieces(model, encoded, other, **how)
+            yield from resume.pieces(model, encoded, other, settings)
     except NotReplayable as reason:
         warnings.warn(f"sweeps take whole passes: {reason}", stacklevel=4)
-        yield from whole_passes.pieces(model, encoded, dict(enumerate(points)), **how)
+        yield from whole_passes.pieces(model, encoded, dict(enumerate(points)), settings)
 
 
 class _Found:
-    """The answers as they come in; a layer below a point's first change is as in the clean run."""
+    """The answers as they come in: arrays as of `Outcome`, with the clean run in a row more.
+
+    A layer below a point's first change comes in no piece: there it is as in the clean run.
+    """
 
     def __init__(
         self,
@@ -129,6 +137,7 @@ class _Found:
         self.seen = np.zeros(shape[:2], dtype=bool)
 
     def add(self, piece: Piece) -> None:
+        """Decode a piece's states and put what they say in its place."""
         ids = {name: tokens[piece.rows] for name, tokens in self.wanted.items()}
         decoded = lens.decode(self.lens, piece.states, ids, budget_bytes=self.budget_bytes)
         points = np.array(piece.points)
@@ -141,6 +150,7 @@ class _Found:
                 self.logits[name][where] = decoded.logits[name].numpy()
 
     def outcome(self) -> Outcome:
+        """All answers, once every piece is in."""
         point, layer = np.nonzero(~self.seen)
         for values in (*self.ranks.values(), *self.logits.values(), self.top):
             values[point, layer] = values[CLEAN, layer]

@@ -27,7 +27,16 @@ from ovectors.forward import (
 )
 from ovectors.stream import at, recording, vector_of
 from ovectors.sweeps.past import Past, alike
-from ovectors.sweeps.points import CLEAN, Piece, Point, first_layer, only_ffns, stream_after
+from ovectors.sweeps.points import (
+    CLEAN,
+    ENTRY,
+    Piece,
+    Point,
+    Settings,
+    first_layer,
+    only_ffns,
+    stream_after,
+)
 from ovectors.sweeps.replay import Blocks, watching
 
 if TYPE_CHECKING:
@@ -35,7 +44,6 @@ if TYPE_CHECKING:
     from ovectors.interventions import Intervention
     from ovectors.models import LanguageModel
 
-ENTRY = ("before", "attention", "ffn")
 Entries = dict[tuple[str, int], Float[Tensor, "row d_model"]]
 
 
@@ -43,31 +51,27 @@ def pieces(
     model: LanguageModel,
     encoded: Encoded | Sequence[Sequence[int]],
     points: Mapping[int, Point],
-    *,
-    layers: Sequence[int],
-    budget_bytes: int,
-    progress: bool,
-    title: str,
+    settings: Settings,
 ) -> Iterator[Piece]:
-    """The last token's states after `layers`, without a change and then under each of the points.
+    """The last token's states after the chosen layers, unchanged and then under each point.
 
     Half of the budget goes to the clean pass with its keys and values, half to the points' tokens.
     Raises `replay.NotReplayable` where a block's inputs are not known.
     """
-    tokens, half = token_rows(model, encoded), budget_bytes // 2
+    tokens, half = token_rows(model, encoded), settings.budget_bytes // 2
     planned = [
         (start, batch)
         for group, shared in alike(tokens)
         for start in [Past.of(model, tokens[group[0]][:shared])]
         for batch in _batches(model, tokens, group, shared, half)
     ]
-    for start, batch in progress_bar(planned, title=title, shown=progress):
-        clean = _clean_pass(model, batch, start, points, layers)
-        for layer in layers:
+    for start, batch in progress_bar(planned, title=settings.title, shown=settings.progress):
+        clean = _clean_pass(model, batch, start, points, settings.layers)
+        for layer in settings.layers:
             state = clean.after[layer]
             yield Piece(points=(CLEAN,), rows=batch.rows, layer=layer, states=state[None])
         for chunk in _chunks(model, batch, points, clean.past.length, half):
-            yield from _columns(clean, chunk, layers)
+            yield from _columns(clean, chunk, settings.layers)
 
 
 def _batches(
@@ -230,6 +234,7 @@ class _Steps:
     def run(
         self, layer: int, states: Float[Tensor, "row column d_model"]
     ) -> Float[Tensor, "row column d_model"]:
+        """The columns after one layer, which gets its inputs of the clean pass, made as wide."""
         clean, columns = self.clean, states.shape[1]
         keys = clean.past.length + columns
         changed: dict[str, object] = {}

@@ -18,6 +18,23 @@ Point = Sequence[Intervention]
 """One setting of a sweep: interventions that act together; none at all is the control run."""
 
 CLEAN = -1  # the number that stands for "nothing is changed"
+ENTRY = ("before", "attention", "ffn")  # what is kept of a layer in which points start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the passes of a sweep are run, whichever way they are.
+
+    Attributes:
+        layers: after which layers the last token's states are wanted, in order, each once.
+        budget_bytes: what the passes may take on top of the weights.
+        progress, title: whether a progress bar is shown, and what it is called.
+    """
+
+    layers: Sequence[int]
+    budget_bytes: int
+    progress: bool = False
+    title: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,18 +15,22 @@ from torch import Tensor
 from ovectors.forward import Batch, batches, bytes_per_prompt, progress_bar, run_base
 from ovectors.interventions import after_change, intervene
 from ovectors.stream import at, recording
-from ovectors.sweeps.points import CLEAN, Piece, Point, first_layer, only_ffns, stream_after
+from ovectors.sweeps.points import (
+    CLEAN,
+    ENTRY,
+    Piece,
+    Point,
+    Settings,
+    first_layer,
+    only_ffns,
+    stream_after,
+)
 from ovectors.sweeps.replay import Blocks, watching
 
 if TYPE_CHECKING:
     from ovectors.forward import Encoded
     from ovectors.models import LanguageModel
 
-ENTRY = (
-    "before",
-    "attention",
-    "ffn",
-)  # what is kept, at every token, of a layer where points start
 Recorded = dict[tuple[str, int], Float[Tensor, "row token d_model"]]
 
 
@@ -34,13 +38,9 @@ def pieces(
     model: LanguageModel,
     encoded: Encoded | Sequence[Sequence[int]],
     points: Mapping[int, Point],
-    *,
-    layers: Sequence[int],
-    budget_bytes: int,
-    progress: bool,
-    title: str,
+    settings: Settings,
 ) -> Iterator[Piece]:
-    """The last token's states after `layers`, without a change and then under each of the points.
+    """The last token's states after the chosen layers, unchanged and then under each point.
 
     One pass over each batch is recorded; each point then runs the layers from its first change on.
     Raises `replay.NotReplayable` where a block's inputs are not known.
@@ -51,14 +51,14 @@ def pieces(
         kept = len(ENTRY) * len(starts) * length * model.d_model * model.dtype.itemsize
         return bytes_per_prompt(model, length) + kept
 
-    groups = batches(model, encoded, budget_bytes=budget_bytes, bytes_each=bytes_each)
+    groups = batches(model, encoded, budget_bytes=settings.budget_bytes, bytes_each=bytes_each)
     steps = [(batch, number) for batch in groups for number in (CLEAN, *points)]
-    for batch, number in progress_bar(steps, title=title, shown=progress):
+    for batch, number in progress_bar(steps, title=settings.title, shown=settings.progress):
         if number == CLEAN:
-            blocks, kept, clean = _clean_pass(model, batch, starts, layers)
+            blocks, kept, clean = _clean_pass(model, batch, starts, settings.layers)
             states = clean
         else:
-            states = _from_start(model, batch, points[number], blocks, kept, layers)
+            states = _from_start(model, batch, points[number], blocks, kept, settings.layers)
         for layer, state in states.items():
             yield Piece(points=(number,), rows=batch.rows, layer=layer, states=state[None])
 

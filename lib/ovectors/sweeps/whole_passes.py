@@ -10,7 +10,7 @@ import torch
 from ovectors.forward import progress_bar
 from ovectors.interventions import during
 from ovectors.stream import record
-from ovectors.sweeps.points import Piece, Point
+from ovectors.sweeps.points import Piece, Point, Settings
 
 if TYPE_CHECKING:
     from ovectors.forward import Encoded
@@ -21,23 +21,20 @@ def pieces(
     model: LanguageModel,
     encoded: Encoded | Sequence[Sequence[int]],
     points: Mapping[int, Point],
-    *,
-    layers: Sequence[int],
-    budget_bytes: int,
-    progress: bool,
-    title: str,
+    settings: Settings,
 ) -> Iterator[Piece]:
-    """The last token's states after `layers` under each of the points."""
-    for number, point in progress_bar(list(points.items()), title=title, shown=progress):
+    """The last token's states after the chosen layers under each of the points."""
+    shown = {"title": settings.title, "shown": settings.progress}
+    for number, point in progress_bar(list(points.items()), **shown):
         recorded = record(
             model,
             encoded,
             parts=("after",),
-            layers=layers,
+            layers=settings.layers,
             around=during(model, list(point)),
-            budget_bytes=budget_bytes,
+            budget_bytes=settings.budget_bytes,
         )
         rows = torch.arange(recorded["after"].shape[1])
-        for layer in layers:
+        for layer in settings.layers:
             states = recorded.at("after", layer)[None]
             yield Piece(points=(number,), rows=rows, layer=layer, states=states)
