@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ovectors.errors import UserError
+from ovectors.figures.training import loss_curve
 from ovectors.prompts import one_shot, zero_shot
 from ovectors.relations import MORE_RELATIONS, describe, load_relation
 from ovectors.training import train as loop
 from ovectors.training.corpus import Corpus, sample_texts
 from ovectors.training.documents import Documents, mixture
+from ovectors.training.held_out import EACH, HeldOut
 from ovectors.training.lexicon import Lexicon, is_held_out
 from ovectors.training.recipe import load_recipe
 from ovectors.training.tokenizer import build_tokenizer
@@ -109,6 +111,30 @@ def test_a_finished_model_is_not_replaced_unasked(tmp_path):
 def test_bad_settings_are_named(tmp_path, settings, message):
     with pytest.raises(UserError, match=re.escape(message)):
         loop.train(**settings, output=tmp_path / "new")
+
+
+def test_held_out_accuracy_is_logged_at_checkpoints(tmp_path, tokenizer):
+    folder = loop.train("tiny", output=tmp_path)
+    log = pd.read_csv(folder / loop.LOG)
+    every = load_recipe("tiny").checkpoint_every
+    logged = log.loc[log["held_out_accuracy"].notna(), "step"]
+    assert logged.tolist() == [*range(every, len(log) + 1, every)]
+    assert len(loss_curve(log).axes) == 2 and len(loss_curve(log[: every - 1]).axes) == 1
+
+
+def test_held_out_accuracy_is_the_share_of_held_out_answers_on_top(tokenizer):
+    held_out = HeldOut(tokenizer)
+    for prompts in held_out.prompts:
+        assert len(prompts.prompts) == EACH
+        assert all(is_held_out(one.item.argument) for one in prompts.prompts)
+    wanted = torch.cat([one.answer_ids for one in held_out.prompts])
+    model = loop.new_model(load_recipe("tiny"), tokenizer)
+    favourite = int(wanted[0])
+    with torch.no_grad():  # a model that answers one token, whatever it is asked
+        model.transformer.ln_f.weight.zero_()
+        model.transformer.ln_f.bias.copy_(model.transformer.wte.weight[favourite])
+        model.transformer.wte.weight[favourite] *= 10
+    assert held_out.accuracy(model) == pytest.approx(float((wanted == favourite).float().mean()))
 
 
 def test_the_loss_falls(tmp_path):

@@ -62,7 +62,8 @@ and a tenth of the rest.
 | versions | torch {torch}, transformers {transformers} |
 | weights | stored in float16, trained in {dtype} |
 
-![Training loss in nats over millions of tokens seen, falling]({curve})
+![Training loss in nats over millions of tokens seen, falling; below it, where it was logged, the
+accuracy on held-out items]({curve})
 
 ## What it can do
 Share of items whose answer's first token is on top, with Wilson's 95% interval. Made by

@@ -25,6 +25,7 @@ from ovectors.results import environment, sha256_of, write_json
 from ovectors.tables import DATA
 from ovectors.training.corpus import Batch, Corpus
 from ovectors.training.documents import Documents
+from ovectors.training.held_out import HeldOut
 from ovectors.training.lexicon import Lexicon
 from ovectors.training.optimizer import Optimizer, new_optimizer
 from ovectors.training.recipe import Recipe, load_recipe
@@ -34,7 +35,15 @@ WAVE_HEIGHT = 0.1
 CHECKPOINT = "checkpoint.pt"
 RECORD = "training.json"
 LOG = "training_log.csv"
-LOG_FIELDS = ("step", "tokens", "loss", "learning_rate", "tokens_per_second", "seconds")
+LOG_FIELDS = (
+    "step",
+    "tokens",
+    "loss",
+    "held_out_accuracy",  # at checkpoints only
+    "learning_rate",
+    "tokens_per_second",
+    "seconds",
+)
 
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
@@ -133,18 +142,11 @@ def _run(recipe: Recipe, folder: Path, *, device: str, dtype: str) -> None:
     model = new_model(recipe, tokenizer).to(device)
     optimizer = new_optimizer(model, recipe)
     start, seconds = _resume(folder, recipe, model, optimizer)
-    documents = Documents(Lexicon())
-    corpus = Corpus(
-        documents,
-        tokenizer,
-        seed=recipe.seed,
-        rows=recipe.rows,
-        length=recipe.length,
-        context_steps=recipe.context_steps,
-    )
+    corpus = _corpus(recipe, tokenizer)
     per_step = recipe.rows * recipe.length
     bar = tqdm(total=recipe.steps * per_step, initial=start * per_step, unit="tok", unit_scale=True)
     model.train()
+    held_out, glance = HeldOut(tokenizer), "not yet"
     pending: list[dict[str, float]] = []
     for step in range(start, recipe.steps):
         began = time.perf_counter()
@@ -153,16 +155,29 @@ def _run(recipe: Recipe, folder: Path, *, device: str, dtype: str) -> None:
         seconds += elapsed
         pending.append(_row(step, per_step, loss, recipe, elapsed, seconds))
         bar.update(per_step)
-        bar.set_postfix(loss=f"{loss:.3f}")
         if (step + 1) % recipe.checkpoint_every == 0:
+            accuracy = pending[-1]["held_out_accuracy"] = held_out.accuracy(model)
+            glance = f"{accuracy:.2f}"
             _append_log(folder, pending)
             _save_checkpoint(folder, recipe, model, optimizer, step + 1, seconds)
             pending = []
+        bar.set_postfix(loss=f"{loss:.3f}", held_out=glance)
     bar.close()
     _append_log(folder, pending)
     save_model(model, tokenizer, folder)
     record = training_record(recipe, model, seconds=seconds, device=device, dtype=dtype)
     write_json(folder / RECORD, record)
+
+
+def _corpus(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Corpus:
+    return Corpus(
+        Documents(Lexicon()),
+        tokenizer,
+        seed=recipe.seed,
+        rows=recipe.rows,
+        length=recipe.length,
+        context_steps=recipe.context_steps,
+    )
 
 
 def save_model(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
