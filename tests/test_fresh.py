@@ -91,13 +91,14 @@ seen = {
                        torch.are_deterministic_algorithms_enabled()],
     "errors": np.geterr(), "printing": {k: str(v) for k, v in np.get_printoptions().items()},
     "pandas": pd.get_option("display.max_rows"),
-    "log": [logging.getLogger().level, len(logging.getLogger().handlers), logging.root.manager.disable],
+    "log": [logging.root.level, len(logging.root.handlers), logging.root.manager.disable],
     "environment": {k: v for k, v in os.environ.items() if "OUTPUT" not in k and "TABLES" not in k
-                    and k not in ("JPY_PARENT_PID", "IPYTHONDIR")},
+                    and k not in ("JPY_PARENT_PID", "IPYTHONDIR", "TMPDIR")},
     "folder": os.getcwd(), "path": sys.path, "arguments": sys.argv[:1] + sys.argv[3:],
     "beside": beside.value,
     "children": len(psutil.Process().children()),
-    "events": sum("__main__" == f.__module__ for fs in get_ipython().events.callbacks.values() for f in fs),
+    "events": sum(f.__module__ == "__main__"
+                  for fs in get_ipython().events.callbacks.values() for f in fs),
     "formatted": get_ipython().display_formatter.format({})[0]["text/plain"],
     "extensions": sorted(get_ipython().extension_manager.loaded),
 }
@@ -105,7 +106,7 @@ run.save_json("seen", seen)
 run.save_json("pid", pid)
 run.save_json("drawn", [float(np.random.rand()), random.random()])
 """
-)  # noqa: E501
+)
 
 
 def test_a_chapter_sees_nothing_of_the_one_before_it(project):

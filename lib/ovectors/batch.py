@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ovectors import comparison, fitting, keys, locks, paths, runs
+from ovectors import comparison, fitting, keys, leftovers, locks, paths, runs
 from ovectors.catalogue import ModelSpec, model_spec
 from ovectors.errors import UserError
 from ovectors.notebooks import Chapter, check_parameters, default_parameters
@@ -71,13 +71,15 @@ def alone(*, beside: bool = False) -> Iterator[None]:
     """Keep other batches away from the folder of runs while the block runs.
 
     UserError where one is running, or nothing can be written. With `beside`, others that say so too
-    may run at the same time; each chapter of a model is locked for itself then as always.
+    may run at the same time; each chapter of a model is locked for itself then as always. What
+    killed batches left is removed.
     """
     with contextlib.ExitStack() as held:
         try:
             paths.RUNS.mkdir(parents=True, exist_ok=True)
             path = paths.RUNS / ".lock"
-            held.enter_context(locks.lock(path, wait=False, shared=beside, about="batch"))
+            lock = locks.lock(path, wait=False, shared=beside, about="batch")
+            leftovers.remove(alone=held.enter_context(lock) and not beside)
         except locks.Busy as busy:
             raise UserError(
                 f"another batch is running in {paths.RUNS} ({busy}): wait for it, or end it; "

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,12 +21,9 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from traitlets import Dict, Unicode
 
-from ovectors import paths, reach
+from ovectors import leftovers, paths, reach
 
 ENGINE = "ovectors"
-# A Unix socket's path has at most 104 bytes on macOS and 108 on Linux.
-_LONGEST_FOLDER = 70
-
 
 _live: set[PrivateKernel] = set()
 
@@ -67,8 +63,12 @@ class PrivateKernel:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.folder = _new_folder()
-        own = {"IPYTHONDIR": str(self.folder / "ipython"), **environment}
+        self.folder = leftovers.temporary_folder(short=True)
+        self.scratch = (
+            leftovers.temporary_folder()
+        )  # may take much: weights that are offloaded to disk go there
+        own = {"IPYTHONDIR": str(self.folder / "ipython"), "TMPDIR": str(self.scratch)}
+        own |= environment
         self.manager = _Manager(
             kernel_name="python3",
             kernel_spec_manager=_ThisInterpreter(environment=own),
@@ -151,7 +151,8 @@ class PrivateKernel:
         _live.discard(self)
         with contextlib.suppress(Exception):  # however it died, there is nothing more to do
             run_sync(self.manager.cleanup_resources)()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self.scratch):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class KernelSlot:
@@ -191,17 +192,6 @@ def _memory_of(pid: int, *, peak: bool) -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return psutil.Process(pid).memory_info().rss
-
-
-def _new_folder() -> Path:
-    """A short temporary folder, named by this process; those of killed processes are removed."""
-    usual = tempfile.gettempdir()
-    parent = Path(usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER else "/tmp")
-    for old in parent.glob("ov-*-*"):
-        pid = old.name.split("-")[1]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"ov-{os.getpid()}-", dir=parent))
 
 
 class NotReady(Exception):
