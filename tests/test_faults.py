@@ -48,7 +48,7 @@ def test_the_harness_sees_what_it_looks_for(tmp_path):
         harness._compare()
     whole.check_kept(tmp_path)
     (tmp_path / "computed").write_text("one n 1\n")
-    with pytest.raises(faults.Fault, match="computed again: {'one n 1'}"):
+    with pytest.raises(faults.Fault, match="were computed again"):
         whole.check_kept(tmp_path)
     assert fault_batch.left_behind(tmp_path) == []
     (store / ".t-x.parquet").touch()
