@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +12,7 @@ import pytest
 import yaml
 
 import trivial
-from ovectors import batch, building, labels, locks, notebooks, pages, paths, runs
+from ovectors import batch, building, labels, notebooks, pages, paths, runs
 from ovectors.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -215,33 +211,6 @@ def test_a_warning_fails_the_build_and_leaves_the_earlier_book(project):
             build()
     assert index.read_bytes() == before
     assert "no-such-figure" in (project / "_build" / "book.log").read_text()
-
-
-@pytest.mark.book
-@pytest.mark.kernel
-def test_a_build_that_was_killed_is_mended_by_the_next(project):
-    """The Sphinx that it had started may go on writing for a moment."""
-    run(project)
-    command = [sys.executable, "-m", "ovectors", "book"]
-    process = subprocess.Popen(command, cwd=project, env=trivial.environment(project))
-    deadline = time.monotonic() + 60
-    while not [*(project / "_build").glob("work-*/_build")]:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    index, _ = build()
-    assert "It ran with 2 items." in Page(index).text
-    assert build()[1] == ["Nothing has changed: the book is as it was built"]
-
-
-def test_one_build_at_a_time(project):
-    paths.BUILD.mkdir()
-    with (
-        locks.lock(paths.BUILD / ".lock", wait=False),
-        pytest.raises(UserError, match=rf"_build is being built by process {os.getpid()}"),
-    ):
-        build()
 
 
 def test_what_is_not_whole_and_current_is_left_out_with_a_reason(project, monkeypatch):
