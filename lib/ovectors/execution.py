@@ -96,7 +96,6 @@ def _in_new_kernel_if_need_be(
     while True:
         kernel = slot.get(interpreter)
         used_before = kernel.started
-        kernel.new_chapter()
         try:
             return _papermill(chapter, parameters, kernel=kernel, **how), kernel.peak_memory
         except NotReady as why:

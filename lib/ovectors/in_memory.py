@@ -51,7 +51,8 @@ def _weights(opened: LanguageModel, key: str) -> PreTrainedModel:
 
     weights = _loaded.get(key)
     if weights is None or _marks_of(weights) != _marks[key]:
-        _kept.clear()  # first, so that never two models of this size are in memory
+        if opened.name == _served:
+            _kept.clear()  # first, so that never two models of this size are in memory
         del weights
         with torch.inference_mode(False):  # what is loaded in it can never be differentiated
             weights = replace(opened, provenance={}).model

@@ -19,6 +19,7 @@ from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
+from traitlets import Callable as CallableTrait
 from traitlets import Dict, Unicode
 
 from ovectors import leftovers, paths, reach
@@ -64,9 +65,8 @@ class PrivateKernel:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.folder = leftovers.temporary_folder(short=True)
-        self.scratch = (
-            leftovers.temporary_folder()
-        )  # may take much: weights that are offloaded to disk go there
+        # Weights that are offloaded to disk go there: it may take much, and must not outlive us.
+        self.scratch = leftovers.temporary_folder()
         own = {"IPYTHONDIR": str(self.folder / "ipython"), "TMPDIR": str(self.scratch)}
         own |= environment
         self.manager = _Manager(
@@ -199,9 +199,11 @@ class NotReady(Exception):
 
 
 class _Client(PapermillNotebookClient):
-    """Papermill's client, which runs some code before the first cell, not shown in the notebook."""
+    """Papermill's client, which runs some code before the first cell, not shown in the notebook,
+    and then calls `prepared`."""
 
     preparation = Unicode()
+    prepared = CallableTrait()
 
     def papermill_execute_cells(self) -> None:
         silently = {"silent": True, "store_history": False, "allow_stdin": False}
@@ -211,6 +213,7 @@ class _Client(PapermillNotebookClient):
             raise NotReady("it died before the first cell") from None
         if reply["status"] != "ok":
             raise NotReady(f"{reply.get('ename')}: {reply.get('evalue')}")
+        self.prepared()
         super().papermill_execute_cells()
 
 
@@ -251,6 +254,7 @@ class PrivateKernelEngine(NBClientEngine):
             startup_timeout=settings.get("start_timeout", 60),
             timeout=None,
             preparation=preparation,
+            prepared=kernel.new_chapter,
         )
         try:
             return client.execute(cleanup_kc=False)
