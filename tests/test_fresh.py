@@ -67,7 +67,6 @@ subprocess.Popen(["sleep", "300"])
 ip = get_ipython()
 ip.events.register("pre_run_cell", lambda info: print("called"))
 ip.display_formatter.formatters["text/plain"].for_type(dict, lambda *a: print("own"))
-ip.run_line_magic("load_ext", "autoreload")
 run.save_json("seen", os.getpid())
 """
 )
@@ -100,7 +99,6 @@ seen = {
     "events": sum(f.__module__ == "__main__"
                   for fs in get_ipython().events.callbacks.values() for f in fs),
     "formatted": get_ipython().display_formatter.format({})[0]["text/plain"],
-    "extensions": sorted(get_ipython().extension_manager.loaded),
 }
 run.save_json("seen", seen)
 run.save_json("pid", pid)
@@ -129,6 +127,7 @@ LASTING = {
     "a limit": "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
     "a thread": "import threading, time\n"
     "threading.Thread(target=lambda: time.sleep(60), daemon=True).start()",
+    "an extension": "get_ipython().run_line_magic('load_ext', 'autoreload')",
     "a backend": "import matplotlib.pyplot as plt; plt.switch_backend('agg')",
 }
 

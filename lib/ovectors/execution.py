@@ -101,7 +101,7 @@ def _in_new_kernel_if_need_be(
         except NotReady as why:
             slot.close()
             if not used_before:
-                raise ChapterFailed(f"the kernel cannot be used: {why}") from None
+                raise ChapterFailed(f"the kernel could not be started: {why}") from None
 
 
 def _papermill(

@@ -4,8 +4,8 @@ What a chapter left is taken away: names, figures, outputs and their numbers, wa
 random states, settings of numerical and plotting libraries, working folder, environment, search
 path and the modules found through it, child processes. Imported modules and the weights of the
 model that is served stay (`in_memory`), so a change that a chapter makes inside a library's module
-does too. Where something cannot be taken back (a limit of the system, a thread, another backend of
-the figures) `begin` raises NotFresh, and the kernel is to be replaced.
+does too. Where something cannot be taken back (a limit of the system, a thread, an extension of
+IPython, another backend of the figures) `begin` raises NotFresh, and the kernel is to be replaced.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def begin(environment: Mapping[str, str], *, model: str) -> None:
     else:
         _refuse_what_lasts(_start)
         _end_children()
-        _empty_notebook(_start)
+        _empty_notebook()
         _reset_libraries()
         _restore(_start)
         gc.collect()
@@ -122,6 +122,8 @@ def _remembering(setter: Callable[..., None]) -> Callable[..., None]:
 def _refuse_what_lasts(start: _Start) -> None:
     if _limits() != start.limits:
         raise NotFresh("a limit of the system was changed")
+    if {*_shell().extension_manager.loaded} != start.extensions:
+        raise NotFresh("an extension of IPython was loaded")
     for thread in threading.enumerate():
         if _is_of_a_chapter(getattr(thread, "_target", None)) or _is_of_a_chapter(type(thread)):
             raise NotFresh("a thread still runs")
@@ -133,16 +135,16 @@ def _refuse_what_lasts(start: _Start) -> None:
 def _end_children() -> None:
     import psutil
 
-    for child in psutil.Process().children(recursive=True):
+    children = psutil.Process().children(recursive=True)
+    for child in children:
         with contextlib.suppress(psutil.Error):
             child.kill()
+    psutil.wait_procs(children, timeout=5)
 
 
-def _empty_notebook(start: _Start) -> None:
+def _empty_notebook() -> None:
     """Forget names, inputs, outputs and figures, and what a chapter has hung into the notebook."""
     shell = _shell()
-    for name in {*shell.extension_manager.loaded} - start.extensions:
-        shell.extension_manager.unload_extension(name)
     for callbacks in shell.events.callbacks.values():
         callbacks[:] = [function for function in callbacks if not _is_of_a_chapter(function)]
     for formatter in shell.display_formatter.formatters.values():

@@ -16,7 +16,6 @@ import psutil
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_core.utils import run_sync
-from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from traitlets import Callable as CallableTrait
@@ -195,25 +194,35 @@ def _memory_of(pid: int, *, peak: bool) -> int:
 
 
 class NotReady(Exception):
-    """A kernel could not be made new for another chapter: it is to be replaced."""
+    """A kernel could not be made new for a chapter: it is to be replaced."""
 
 
 class _Client(PapermillNotebookClient):
     """Papermill's client, which runs some code before the first cell, not shown in the notebook,
-    and then calls `prepared`."""
+    and then calls `prepared`; NotReady where it comes no further."""
 
     preparation = Unicode()
     prepared = CallableTrait()
 
+    def execute(self, **settings: Any) -> Any:
+        self.began = False
+        try:
+            return super().execute(**settings)
+        except RuntimeError as error:  # it died
+            if self.began:
+                raise
+            raise NotReady(str(error)) from None
+        finally:
+            if self.kc is not None:
+                self.kc.stop_channels()
+
     def papermill_execute_cells(self) -> None:
         silently = {"silent": True, "store_history": False, "allow_stdin": False}
-        try:
-            reply = self.wait_for_reply(self.kc.execute(self.preparation, **silently))["content"]
-        except DeadKernelError:
-            raise NotReady("it died before the first cell") from None
+        reply = self.wait_for_reply(self.kc.execute(self.preparation, **silently))["content"]
         if reply["status"] != "ok":
             raise NotReady(f"{reply.get('ename')}: {reply.get('evalue')}")
         self.prepared()
+        self.began = True
         super().papermill_execute_cells()
 
 
@@ -256,11 +265,7 @@ class PrivateKernelEngine(NBClientEngine):
             preparation=preparation,
             prepared=kernel.new_chapter,
         )
-        try:
-            return client.execute(cleanup_kc=False)
-        finally:
-            if client.kc is not None:
-                client.kc.stop_channels()
+        return client.execute(cleanup_kc=False)
 
 
 papermill_engines.register(ENGINE, PrivateKernelEngine)
