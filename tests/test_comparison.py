@@ -232,19 +232,36 @@ def test_publishing_again_replaces_a_chapter_and_keeps_the_others(project):
     assert not (folder / "claims" / "stray.json").exists()
 
 
-def test_the_record_is_written_last(project, monkeypatch):
-    write_run(STAGES, "gpt2", stages_of("gpt2"))
-    record.publish("gpt2")
-
-    def full(source: Path, target: Path) -> None:
-        assert not (target.parents[1] / "record.json").exists()
-        raise OSError(28, "No space left on device", str(target))
-
-    monkeypatch.setattr(record.shutil, "copyfile", full)
-    with pytest.raises(OSError):
-        record.publish("gpt2")
+@pytest.mark.parametrize("copied", [0, 1])
+def test_publishing_that_was_ended_on_the_way_is_mended_by_the_same_command(
+    project, monkeypatch, copied
+):
+    folder = published(project, STAGES, RETRIEVAL)
     shutil.rmtree(project / "book" / "runs")
-    assert comparison.gather() == []
+    new = [claim("stages", "gpt2", {"past_tense": 0.1})]
+    write_run(STAGES, "gpt2", new, table=shares({"past_tense": 0.5}))
+    real, done = shutil.copyfile, []
+
+    def ended(source: Path, target: Path) -> None:
+        if len(done) == copied:
+            raise KeyboardInterrupt
+        done.append(real(source, target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record.shutil, "copyfile", ended)
+        with pytest.raises(KeyboardInterrupt):
+            record.publish("gpt2")
+    assert not [*folder.rglob(".*")]
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "RUNS", project / "nowhere")
+        between = finding("gpt2")
+        old = (between.condition, [one.verdict for one in between.claims])
+        assert old == (("broken", []) if copied else ("whole", ["supported"]))
+        assert finding("gpt2", RETRIEVAL).origin == "committed"
+    record.publish("gpt2")
+    shutil.rmtree(project / "book" / "runs")
+    assert [one.verdict for one in finding("gpt2").claims] == ["not supported"]
+    assert finding("gpt2", RETRIEVAL).origin == "committed"
 
 
 # When the chapter is run

@@ -8,17 +8,18 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ovectors import comparison, fitting, keys, locks, paths, runs
+from ovectors import comparison, fitting, keys, leftovers, locks, paths, runs
 from ovectors.catalogue import ModelSpec, model_spec
 from ovectors.errors import UserError
 from ovectors.notebooks import Chapter, check_parameters, default_parameters
-from ovectors.running import Job, Outcome, run_job
+from ovectors.running import Job, Outcome
+from ovectors.workers import Worker, choose
 
-__all__ = ["Event", "Job", "Outcome", "alone", "check_model", "plan", "run_job", "run_jobs"]
+__all__ = ["Event", "Job", "Outcome", "alone", "check_model", "plan", "run_jobs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,8 @@ class Event:
 
     def _of_tables(self) -> Iterator[str]:
         tables = self.outcome.tables
+        if self.outcome.loads:
+            yield "weights loaded"
         computed = sum(use.how == "computed" for use in tables)
         if tables:
             yield f"tables: {computed} computed, {len(tables) - computed} known"
@@ -68,13 +71,15 @@ def alone(*, beside: bool = False) -> Iterator[None]:
     """Keep other batches away from the folder of runs while the block runs.
 
     UserError where one is running, or nothing can be written. With `beside`, others that say so too
-    may run at the same time; each chapter of a model is locked for itself then as always.
+    may run at the same time; each chapter of a model is locked for itself then as always. What
+    killed batches left is removed.
     """
     with contextlib.ExitStack() as held:
         try:
             paths.RUNS.mkdir(parents=True, exist_ok=True)
             path = paths.RUNS / ".lock"
-            held.enter_context(locks.lock(path, wait=False, shared=beside, about="batch"))
+            lock = locks.lock(path, wait=False, shared=beside, about="batch")
+            leftovers.remove(alone=held.enter_context(lock) and not beside)
         except locks.Busy as busy:
             raise UserError(
                 f"another batch is running in {paths.RUNS} ({busy}): wait for it, or end it; "
@@ -161,11 +166,15 @@ def run_jobs(
     at_once: int = 1,
     report: Callable[[Event], None] = print,
 ) -> list[Outcome]:
-    """Run the jobs, `at_once` of them at a time, each in a kernel of its own; one outcome for each.
+    """Run the jobs, `at_once` of them at a time; one outcome for each.
+
+    The chapters of a model run one after the other in one kernel, which loads the weights at most
+    once; each begins as in a new process (`fresh`). A kernel is replaced when a chapter has failed
+    in it or it has died. Where there are more workers than models, a second kernel joins a model
+    whose weights take no more than `workers.SMALL` bytes; otherwise workers stay idle.
 
     A job that is not needed is not run again. After a failure no further one is started unless
-    `keep_going`. Jobs of different models come before two of one model, which would both load its
-    weights. `report` gets every event, from several threads.
+    `keep_going`. `report` gets every event, from several threads.
     """
     batch = _Batch(jobs, keep_going=keep_going, at_once=at_once, report=report)
     batch.run([place for place, job in enumerate(jobs) if not job.chapter.across])
@@ -186,32 +195,38 @@ class _Batch:
         report: Callable[[Event], None],
     ) -> None:
         self.jobs, self.keep_going, self.at_once, self.report = jobs, keep_going, at_once, report
+        self.workers: list[Worker] = []
         self.outcomes: dict[int, Outcome] = {}
-        self.running: dict[Future[Outcome], int] = {}
+        self.running: dict[Future[Outcome], tuple[int, Worker]] = {}
         self.stopped = False
         self.stop = threading.Event()
 
     def run(self, places: Iterable[int]) -> None:
         """Run these jobs to their ends; whatever interrupts it ends their kernels first."""
         waiting = [*places]
-        pool = ThreadPoolExecutor(self.at_once)
+        self.workers = [Worker() for _ in range(self.at_once)]
         try:
             while waiting or self.running:
-                while waiting and (self.stopped or len(self.running) < self.at_once):
-                    self._start(waiting.pop(self._next(waiting)), pool)
+                self._start_what_can(waiting)
                 ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
                 for future in ended:
-                    self._ended(self.running.pop(future), future.result())
+                    place, worker = self.running.pop(future)
+                    worker.job = None
+                    self._ended(place, future.result())
         finally:
             self._end_all()
-            pool.shutdown()
 
-    def _next(self, waiting: Sequence[int]) -> int:
-        busy = {self.jobs[place].spec.name for place in self.running.values()}
-        free = [at for at, place in enumerate(waiting) if self.jobs[place].spec.name not in busy]
-        return free[0] if free else 0
+    def _start_what_can(self, waiting: list[int]) -> None:
+        """Give idle workers something to do; take what is done with out of those that wait."""
+        while chosen := choose(self.workers, [self.jobs[place].spec for place in waiting]):
+            worker, at = chosen
+            self._start(waiting.pop(at), worker)
+        wanted = {self.jobs[place].spec.name for place in waiting}
+        for worker in self.workers:
+            if worker.idle and worker.model not in wanted:
+                worker.release()
 
-    def _start(self, place: int, pool: ThreadPoolExecutor) -> None:
+    def _start(self, place: int, worker: Worker) -> None:
         job = self.jobs[place]
         if job.chapter.across:
             job = replace(job, parts=_parts(job.chapter, job.parameters, job.spec))
@@ -227,8 +242,8 @@ class _Batch:
             def on_cell(done: int, of: int) -> None:
                 self._tell(place, job, "cell", cells=(done, of))
 
-            future = pool.submit(run_job, job, stop=self.stop, on_cell=on_cell)
-            self.running[future] = place
+            future = worker.start(job, stop=self.stop, on_cell=on_cell)
+            self.running[future] = (place, worker)
 
     def _ended(self, place: int, outcome: Outcome) -> None:
         self.outcomes[place] = outcome
@@ -239,13 +254,15 @@ class _Batch:
         self.report(Event(kind=kind, job=job, number=place + 1, total=len(self.jobs), **more))
 
     def _end_all(self) -> None:
-        """End what is still running, as after Ctrl-C: kill the kernels until no job is left."""
-        if not self.running:
-            return
-        from ovectors.kernel import kill_all
+        """End the workers and what still runs, as after Ctrl-C: no kernel is left."""
+        running = [worker.job for worker in self.workers if worker.job is not None]
+        if running:
+            from ovectors.kernel import kill_all
 
-        self.stop.set()
-        while any(not future.done() for future in self.running):
-            with contextlib.suppress(KeyboardInterrupt):  # it is being done
-                kill_all()
-                time.sleep(0.1)
+            self.stop.set()
+            while any(not job.done() for job in running):
+                with contextlib.suppress(KeyboardInterrupt):  # it is being done
+                    kill_all()
+                    time.sleep(0.1)
+        for worker in self.workers:
+            worker.end()

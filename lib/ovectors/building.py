@@ -8,11 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from ovectors import paths
+from ovectors import locks, paths
 from ovectors.errors import UserError
 from ovectors.pages import assemble, collect_pages, read_yaml
 
@@ -34,27 +35,37 @@ def build_book(*, report: Callable[[str], None] = print, verbose: bool = False) 
     changed, it is not built again. Raises BookFailed with Sphinx's own lines, and UserError when
     there is nothing to show.
     """
-    toc = read_yaml("_toc.yml")
-    pages = collect_pages(toc, report)
-    source, work, html = (paths.BUILD / name for name in ("source", "work", "html"))
     try:
-        assemble(source, pages, toc)
-        made_from = _digest(source)
-        if _is_made_from(html, made_from, [page.document for page in pages]):
-            report("Nothing has changed: the book is as it was built")
-            return html / "index.html"
-        models = ", ".join(dict.fromkeys(page.model for page in pages))
-        report(f"Building the book from {len(pages)} run{'s' * (len(pages) > 1)}, on {models}")
-        shutil.rmtree(work, ignore_errors=True)
-        _sphinx(source, work, paths.BUILD / "book.log", verbose=verbose)
-        new = work / "_build" / "html"
-        (new / STAMP).write_text(made_from)
-        if html.exists():
-            os.replace(html, work / "old")
-        os.replace(new, html)
-        shutil.rmtree(work, ignore_errors=True)
+        paths.BUILD.mkdir(parents=True, exist_ok=True)
+        with locks.lock(paths.BUILD / ".lock", wait=False, about="book"):
+            return _build(read_yaml("_toc.yml"), report, verbose=verbose)
+    except locks.Busy as busy:
+        raise UserError(f"{paths.BUILD} is being built by {busy}: wait for it") from None
     except OSError as error:
         raise UserError(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def _build(toc: Mapping[str, Any], report: Callable[[str], None], *, verbose: bool) -> Path:
+    pages = collect_pages(toc, report)
+    source, html = (paths.BUILD / name for name in ("source", "html"))
+    # A name of its own: where a build was killed, its Sphinx may still write for a moment.
+    work = paths.BUILD / f"work-{os.getpid()}"
+    for old in paths.BUILD.glob("work-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    assemble(source, pages, toc)
+    made_from = _digest(source)
+    if _is_made_from(html, made_from, [page.document for page in pages]):
+        report("Nothing has changed: the book is as it was built")
+        return html / "index.html"
+    models = ", ".join(dict.fromkeys(page.model for page in pages))
+    report(f"Building the book from {len(pages)} run{'s' * (len(pages) > 1)}, on {models}")
+    _sphinx(source, work, paths.BUILD / "book.log", verbose=verbose)
+    new = work / "_build" / "html"
+    (new / STAMP).write_text(made_from)
+    if html.exists():
+        os.replace(html, work / "old")
+    os.replace(new, html)
+    shutil.rmtree(work, ignore_errors=True)
     return html / "index.html"
 
 

@@ -42,7 +42,7 @@ def _parameter_options(command: Callable) -> Callable:
 @click.option("--model", "-m", "names", multiple=True, default=[DEFAULT_MODEL], show_default=True)
 @click.option("--chapter", "-c", "wanted", multiple=True, help="Number or name; all if not given.")
 @_parameter_options
-@click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, help="How many at a time.")
+@click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, help="Chapters at a time.")
 @click.option("--keep-going", "-k", is_flag=True, help="Go on with the others after a failure.")
 @click.option("--force", "-f", is_flag=True, help="Also run what is whole and current.")
 @click.option("--unfit-too", is_flag=True, help="Also models that this machine has no room for.")
@@ -65,6 +65,10 @@ def run(
 ) -> None:
     """Execute chapters on models; what is whole and current is not run again, and a model that does
     not fit this machine is skipped.
+
+    The chapters of a model run one after the other in one kernel, which loads the weights at most
+    once. --jobs spreads models over as many kernels; where there are more of these than models, a
+    second one joins a model whose weights take at most 1 GB, and the others stay idle.
 
     Results go to book/runs/<model>/, a failed notebook to book/runs/<model>/failed/. It can be
     ended at any time, also by kill -9: the same command goes on. Exit code 0: all is whole and

@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 
+from ovectors import paths
 from ovectors.errors import UserError
 from ovectors.notebooks import Chapter, default_parameters
+
+if TYPE_CHECKING:
+    from ovectors.kernel import KernelSlot, PrivateKernel
 
 INJECTED_TAG = "injected-parameters"
 
@@ -47,24 +51,57 @@ def execute(
     *,
     output: Path,
     environment: Mapping[str, str],
+    slot: KernelSlot,
     on_cell: Callable[[int, int], None] | None = None,
 ) -> Execution:
-    """Execute a chapter in a kernel of its own, writing to `output` while it goes.
+    """Execute a chapter in the slot's kernel, made new for it, writing to `output` while it goes.
 
     `environment` is added to the kernel's; `on_cell` gets how many cells are done, and of how many.
-    Raises ChapterFailed when a cell raised or did not run, or the kernel died.
+    Raises ChapterFailed when a cell raised or did not run, or the kernel died: the slot has no
+    kernel then, since nobody knows in which state such a chapter has left model and libraries.
     """
-    from ovectors.kernel import private_kernel
-
     started, began = datetime.now(UTC), time.monotonic()
-    with private_kernel(environment) as kernel:
-        notebook = _papermill(chapter, parameters, output=output, kernel=kernel, on_cell=on_cell)
+    try:
+        notebook, peak = _in_new_kernel_if_need_be(
+            chapter, parameters, output=output, environment=environment, slot=slot, on_cell=on_cell
+        )
+        _check_every_cell(notebook)
+    except BaseException:
+        slot.close()
+        raise
     seconds = time.monotonic() - began
-    _check_every_cell(notebook)
     _tidy(notebook, chapter)
-    return Execution(
-        notebook=notebook, started=started, seconds=seconds, peak_memory=kernel.peak_memory
-    )
+    return Execution(notebook=notebook, started=started, seconds=seconds, peak_memory=peak)
+
+
+_PREPARATION = "__import__('ovectors.fresh').fresh.begin({environment!r}, model={model!r})"
+
+
+def _in_new_kernel_if_need_be(
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str],
+    slot: KernelSlot,
+    **how: Any,
+) -> tuple[nbformat.NotebookNode, int]:
+    """The executed notebook and the kernel's peak memory; a kernel that an earlier chapter has left
+    in a state that cannot be mended is replaced."""
+    from ovectors.kernel import NotReady
+
+    # What an interpreter is started with; every chapter gets the same.
+    interpreter = {"OVECTORS_ROOT": str(paths.ROOT), "PYTHONHASHSEED": "0"}
+    model = "" if chapter.across else str(parameters.get("model", ""))
+    how["preparation"] = _PREPARATION.format(environment=dict(environment), model=model)
+    while True:
+        kernel = slot.get(interpreter)
+        used_before = kernel.started
+        try:
+            return _papermill(chapter, parameters, kernel=kernel, **how), kernel.peak_memory
+        except NotReady as why:
+            slot.close()
+            if not used_before:
+                raise ChapterFailed(f"the kernel could not be started: {why}") from None
 
 
 def _papermill(
@@ -72,7 +109,8 @@ def _papermill(
     parameters: Mapping[str, Any],
     *,
     output: Path,
-    kernel: Any,
+    kernel: PrivateKernel,
+    preparation: str,
     on_cell: Callable[[int, int], None] | None,
 ) -> nbformat.NotebookNode:
     """The executed notebook; ChapterFailed when a cell raised or the kernel died."""
@@ -89,6 +127,7 @@ def _papermill(
             parameters=_differing(chapter, parameters),
             engine_name=ENGINE,
             kernel=kernel,
+            preparation=preparation,
             kernel_name="python3",
             language="python",
             progress_bar=False,

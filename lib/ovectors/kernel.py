@@ -1,4 +1,4 @@
-"""One private Jupyter kernel per run: this interpreter, its own sockets, gone when the run ends."""
+"""Private Jupyter kernels: this interpreter, own sockets, one for several chapters in turn."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_core.utils import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
-from traitlets import Dict
+from traitlets import Callable as CallableTrait
+from traitlets import Dict, Unicode
+
+from ovectors import leftovers, paths, reach
 
 ENGINE = "ovectors"
-# A Unix socket's path has at most 104 bytes on macOS and 108 on Linux.
-_LONGEST_FOLDER = 70
-
 
 _live: set[PrivateKernel] = set()
 
@@ -55,33 +55,74 @@ class _Manager(AsyncKernelManager):
 
 
 class PrivateKernel:
-    """A kernel that one run uses, and what is known of it afterwards.
+    """A kernel that runs one chapter after the other, and what is known of it.
 
     Attributes:
         manager: Jupyter's kernel manager; papermill starts the kernel through it.
-        peak_memory: the most memory the kernel held, in bytes, sampled while it ran.
+        sources: the library as it was when the kernel was made.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        own = {"IPYTHONDIR": str(folder / "ipython"), **environment}
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.folder = leftovers.temporary_folder(short=True)
+        # Weights that are offloaded to disk go there: it may take much, and must not outlive us.
+        self.scratch = leftovers.temporary_folder()
+        own = {"IPYTHONDIR": str(self.folder / "ipython"), "TMPDIR": str(self.scratch)}
+        own |= environment
         self.manager = _Manager(
             kernel_name="python3",
             kernel_spec_manager=_ThisInterpreter(environment=own),
             transport="tcp" if os.name == "nt" else "ipc",
-            connection_file=str(folder / "kernel.json"),
+            connection_file=str(self.folder / "kernel.json"),
         )
-        self.peak_memory = 0
+        self.sources = reach.sources_of(paths.PACKAGE)
+        self._peak, self._counts_peak = 0, True
         self._stop = threading.Event()
-        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        threading.Thread(target=self._sample, daemon=True).start()
+        _live.add(self)
 
     def _process(self) -> Any:
         return self.manager.process or getattr(self.manager.provisioner, "process", None)
 
+    @property
+    def started(self) -> bool:
+        """Whether it has a process, dead or alive."""
+        return self._process() is not None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can take another chapter: alive, and of the library as it is now."""
+        process = self._process()
+        dead = self._stop.is_set() or (process is not None and process.poll() is not None)
+        return not dead and self.sources == reach.sources_of(paths.PACKAGE)
+
+    def new_chapter(self) -> None:
+        """Begin to count memory anew."""
+        if process := self._process():
+            try:
+                Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # its high-water mark
+            except OSError:
+                self._counts_peak = False
+        self._peak = 0
+
+    @property
+    def peak_memory(self) -> int:
+        """The most memory the kernel held since `new_chapter`, in bytes.
+
+        What it kept of earlier chapters, the weights above all, counts. Where the system's count
+        cannot be begun anew, it is the most that was seen, looking five times a second.
+        """
+        self._look()
+        return self._peak
+
     def _sample(self) -> None:
         while not self._stop.wait(0.2):
-            if process := self._process():
-                with contextlib.suppress(psutil.Error, OSError):
-                    self.peak_memory = max(self.peak_memory, _memory_of(process.pid))
+            self._look()
+
+    def _look(self) -> None:
+        if process := self._process():
+            with contextlib.suppress(psutil.Error, OSError):
+                now = _memory_of(process.pid, peak=self._counts_peak)
+                self._peak = max(self._peak, now)
 
     def cause_of_death(self) -> str:
         """Why the kernel is gone, in words: the signal or exit code its process ended with."""
@@ -103,21 +144,37 @@ class PrivateKernel:
             os.killpg(process.pid, signal.SIGKILL)  # it leads a process group of its own
         process.wait()
 
+    def close(self) -> None:
+        """End it and leave nothing behind: neither process nor files nor sockets."""
+        self.kill()
+        _live.discard(self)
+        with contextlib.suppress(Exception):  # however it died, there is nothing more to do
+            run_sync(self.manager.cleanup_resources)()
+        for folder in (self.folder, self.scratch):
+            shutil.rmtree(folder, ignore_errors=True)
 
-@contextlib.contextmanager
-def private_kernel(environment: Mapping[str, str]) -> Iterator[PrivateKernel]:
-    """A `PrivateKernel` with connection files in a short folder of its own, so that any number of
-    runs can start at once; when the block ends, however it ends, kernel and folder are gone."""
-    folder = _new_folder()
-    kernel = PrivateKernel(folder, environment)
-    kernel._sampler.start()
-    _live.add(kernel)
-    try:
-        yield kernel
-    finally:
-        kernel.kill()
-        _live.discard(kernel)
-        shutil.rmtree(folder, ignore_errors=True)
+
+class KernelSlot:
+    """Holds the kernel that a worker uses, and makes a new one where there is none to use.
+
+    To be used from one thread.
+    """
+
+    def __init__(self) -> None:
+        self._kernel: PrivateKernel | None = None
+
+    def get(self, environment: Mapping[str, str]) -> PrivateKernel:
+        """The kernel; `environment` is for a new one."""
+        if self._kernel is None or not self._kernel.usable:
+            self.close()
+            self._kernel = PrivateKernel(environment)
+        return self._kernel
+
+    def close(self) -> None:
+        """End the kernel, if there is one."""
+        if self._kernel is not None:
+            self._kernel.close()
+        self._kernel = None
 
 
 def kill_all() -> None:
@@ -126,29 +183,54 @@ def kill_all() -> None:
         kernel.kill()
 
 
-def _memory_of(pid: int) -> int:
-    """Bytes of memory: the most so far where the system keeps count (Linux), else those now."""
+def _memory_of(pid: int, *, peak: bool) -> int:
+    """Bytes of memory: the `peak` where the system keeps count (Linux), else those now."""
     status = Path(f"/proc/{pid}/status")
-    if status.exists():
+    if peak and status.exists():
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return psutil.Process(pid).memory_info().rss
 
 
-def _new_folder() -> Path:
-    """A short temporary folder, named by this process; those of killed processes are removed."""
-    usual = tempfile.gettempdir()
-    parent = Path(usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER else "/tmp")
-    for old in parent.glob("ov-*-*"):
-        pid = old.name.split("-")[1]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"ov-{os.getpid()}-", dir=parent))
+class NotReady(Exception):
+    """A kernel could not be made new for a chapter: it is to be replaced."""
+
+
+class _Client(PapermillNotebookClient):
+    """Papermill's client, which runs some code before the first cell, not shown in the notebook,
+    and then calls `prepared`; NotReady where it comes no further."""
+
+    preparation = Unicode()
+    prepared = CallableTrait()
+
+    def execute(self, **settings: Any) -> Any:
+        self.began = False
+        try:
+            return super().execute(**settings)
+        except RuntimeError as error:  # it died
+            if self.began:
+                raise
+            raise NotReady(str(error)) from None
+        finally:
+            if self.kc is not None:
+                self.kc.stop_channels()
+
+    def papermill_execute_cells(self) -> None:
+        silently = {"silent": True, "store_history": False, "allow_stdin": False}
+        reply = self.wait_for_reply(self.kc.execute(self.preparation, **silently))["content"]
+        if reply["status"] != "ok":
+            raise NotReady(f"{reply.get('ename')}: {reply.get('evalue')}")
+        self.prepared()
+        self.began = True
+        super().papermill_execute_cells()
 
 
 class PrivateKernelEngine(NBClientEngine):
-    """Papermill's own engine, on the `PrivateKernel` given as `execute_notebook(..., kernel=)`."""
+    """Papermill's own engine, on the `PrivateKernel` given as `execute_notebook(..., kernel=)`.
+
+    The kernel goes on living.
+    """
 
     @classmethod
     def execute_managed_notebook(
@@ -157,12 +239,14 @@ class PrivateKernelEngine(NBClientEngine):
         kernel_name: str,
         *,
         kernel: PrivateKernel,
+        preparation: str,
         on_cell: Callable[[int, int], None] | None = None,
         **settings: Any,
     ) -> Any:
         """Run every cell; leaves the executed notebook in `nb_man.nb`, as papermill expects.
 
-        `on_cell` gets how many cells are done, and of how many, after each.
+        `preparation` is code that is run first. `on_cell` gets how many cells are done, and of how
+        many, after each. NotReady where the preparation fails.
         """
         complete = nb_man.cell_complete
 
@@ -172,15 +256,16 @@ class PrivateKernelEngine(NBClientEngine):
                 on_cell(cell_index + 1, len(nb_man.nb.cells))
 
         nb_man.cell_complete = completed
-        client = PapermillNotebookClient(
+        client = _Client(
             nb_man,
             km=kernel.manager,
             kernel_name=kernel_name,
             startup_timeout=settings.get("start_timeout", 60),
             timeout=None,
-            shutdown_kernel="immediate",
+            preparation=preparation,
+            prepared=kernel.new_chapter,
         )
-        return client.execute(cleanup_kc=True)
+        return client.execute(cleanup_kc=False)
 
 
 papermill_engines.register(ENGINE, PrivateKernelEngine)

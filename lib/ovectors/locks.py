@@ -29,8 +29,9 @@ class Busy(Exception):
 
 
 @contextlib.contextmanager
-def lock(path: Path, *, wait: bool, shared: bool = False, about: str = "") -> Iterator[None]:
-    """Hold the lock on a file while the block runs; `about` tells others what for.
+def lock(path: Path, *, wait: bool, shared: bool = False, about: str = "") -> Iterator[bool]:
+    """Hold the lock on a file while the block runs; `about` tells others what for. The block is
+    told whether there are locks here at all.
 
     Any number may hold it `shared`, and nobody else with them. Busy is raised where it is held by
     somebody else, unless told to `wait`. The file is gone when nobody uses it any more.
@@ -39,7 +40,7 @@ def lock(path: Path, *, wait: bool, shared: bool = False, about: str = "") -> It
     try:
         if handle is not None and not shared:
             _sign(handle, about)
-        yield
+        yield handle is not None
     finally:
         if handle is not None:
             if not shared:

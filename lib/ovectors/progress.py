@@ -47,6 +47,7 @@ def as_json(event: Event) -> dict:
     if event.outcome is not None:
         tables = event.outcome.tables
         told |= {"seconds": round(event.outcome.seconds, 3), "reason": event.outcome.reason}
+        told["weights_loaded"] = event.outcome.loads
         told["tables"] = {
             "computed": [use.name for use in tables if use.how == "computed"],
             "known": [use.name for use in tables if use.how == "known"],

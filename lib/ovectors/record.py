@@ -132,18 +132,19 @@ def publish(name: str) -> Path:
 
 
 def _write(folder: Path, new: list[tuple[Path, Kept]]) -> None:
-    """Put files in place. The record goes first and comes last: it never tells of other files."""
+    """Put files in place, the record last. Who finds it with files that it does not tell of (this
+    was killed on the way) sees that by their hashes, and the same again mends it."""
     chapters = {one.chapter: one for one in read_record(folder).chapters}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)
     for source, kept in new:
         chapters[kept.chapter] = kept
         for name in kept.files:
             (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(source / name, folder / name)
-    listed = {folder / name for kept in chapters.values() for name in kept.files}
-    for path in [*folder.rglob("*")]:
-        if path.is_file() and path not in listed:
-            path.unlink()
+            with results.atomic_path(folder / name) as temporary:
+                shutil.copyfile(source / name, temporary)
     record = Record(chapters=[chapters[name] for name in sorted(chapters)])
     results.write_json(folder / RECORD, record.model_dump())
+    listed = {folder / name for kept in chapters.values() for name in kept.files}
+    for path in {*folder.rglob("*")} - {*listed, folder / RECORD}:
+        if path.is_file():
+            path.unlink()

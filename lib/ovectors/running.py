@@ -8,16 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import nbformat
 
-from ovectors import keys, locks, paths, results, runs, store, uses
+from ovectors import keys, locks, results, runs, store, uses
 from ovectors.catalogue import ModelSpec
 from ovectors.errors import UserError
 from ovectors.execution import ChapterFailed, Execution, execute
 from ovectors.notebooks import Chapter
 from ovectors.results import BrokenResult
+
+if TYPE_CHECKING:
+    from ovectors.kernel import KernelSlot
 
 CHANGED = "changed while it ran"
 """Stands in a key for a source that was edited during the run: the run is stale at once."""
@@ -76,6 +79,8 @@ class Outcome:
         reason: one line on why it failed or was skipped.
         by_user: whether that is bad input.
         tables: the stored tables that it asked for.
+        loads: how often it loaded weights: not at all where all its tables are known, or where an
+            earlier chapter in the same kernel had them loaded.
     """
 
     job: Job
@@ -84,15 +89,18 @@ class Outcome:
     reason: str = ""
     by_user: bool = False
     tables: tuple[uses.TableUse, ...] = ()
+    loads: int = 0
 
 
 def run_job(
     job: Job,
     *,
+    slot: KernelSlot,
     stop: threading.Event | None = None,
     on_cell: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Run one job to the end and publish it, or keep its notebook under `failed/`.
+    """Run one job in the slot's kernel to the end and publish it, or keep its notebook under
+    `failed/`.
 
     Work is done in a temporary folder that is removed in every case. What fails once `stop` is set
     was ended with the batch: it counts as not started. `on_cell` gets how many cells are done, and
@@ -106,7 +114,7 @@ def run_job(
             with locks.lock(job.place.lock, wait=False, about=str(job)):
                 for file in (job.place.sidecar, job.place.failed):
                     results.remove_unfinished(file)
-                return _run(job, work, asked, began=began, on_cell=on_cell)
+                return _run(job, work, asked, began=began, slot=slot, on_cell=on_cell)
         except ChapterFailed as failure:
             if stop is not None and stop.is_set():
                 return Outcome(job=job, kind="not started")
@@ -139,22 +147,29 @@ def _run(
     asked: list[uses.TableUse],
     *,
     began: float,
+    slot: KernelSlot,
     on_cell: Callable[[int, int], None] | None,
 ) -> Outcome:
     """Execute and publish; the tables that were asked for are added to `asked` in every case."""
     log = work / "tables.jsonl"
     try:
-        executed = _execute(job, work, log=log, on_cell=on_cell)
+        executed = _execute(job, work, log=log, slot=slot, on_cell=on_cell)
     finally:
         asked += uses.read_uses(log)
-    sidecar = _sidecar(job, work, executed, asked)
+    loads = uses.count_loads(log)
+    sidecar = _sidecar(job, work, executed, asked, loads=loads)
     runs.publish(job.place, work, sidecar)
     seconds = time.monotonic() - began
-    return Outcome(job=job, kind="done", seconds=seconds, tables=tuple(asked))
+    return Outcome(job=job, kind="done", seconds=seconds, tables=tuple(asked), loads=loads)
 
 
 def _execute(
-    job: Job, work: Path, *, log: Path, on_cell: Callable[[int, int], None] | None
+    job: Job,
+    work: Path,
+    *,
+    log: Path,
+    slot: KernelSlot,
+    on_cell: Callable[[int, int], None] | None,
 ) -> Execution:
     """Execute the chapter into the workspace and verify what it left; ChapterFailed otherwise."""
     (work / "results").mkdir()
@@ -162,13 +177,16 @@ def _execute(
         results.OUTPUT_VARIABLE: str(work / "results"),
         store.FOLDER_VARIABLE: str(job.place.store),
         uses.LOG_VARIABLE: str(log),
-        "OVECTORS_ROOT": str(paths.ROOT),
-        "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }
     output = work / "notebook.ipynb"
     executed = execute(
-        job.chapter, job.parameters, output=output, environment=environment, on_cell=on_cell
+        job.chapter,
+        job.parameters,
+        output=output,
+        environment=environment,
+        slot=slot,
+        on_cell=on_cell,
     )
     try:
         manifest = results.read_manifest(work / "results")
@@ -181,7 +199,9 @@ def _execute(
     return executed
 
 
-def _sidecar(job: Job, work: Path, executed: Execution, asked: list[uses.TableUse]) -> runs.Sidecar:
+def _sidecar(
+    job: Job, work: Path, executed: Execution, asked: list[uses.TableUse], *, loads: int
+) -> runs.Sidecar:
     parts = _parts_after(job)
     return runs.Sidecar(
         chapter=job.chapter.name,
@@ -197,6 +217,7 @@ def _sidecar(job: Job, work: Path, executed: Execution, asked: list[uses.TableUs
         peak_memory_bytes=executed.peak_memory,
         environment=results.environment(),
         tables=asked,
+        weights_loaded=loads,
     )
 
 

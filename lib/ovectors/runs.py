@@ -59,11 +59,13 @@ class Made(BaseModel):
 
 
 class Sidecar(Made):
-    """What the batch knows of a whole run: the notebook's hash, and the tables it asked for."""
+    """What the batch knows of a whole run: the notebook's hash, the tables that it asked for, and
+    how often it loaded weights."""
 
     schema_version: Literal[1] = 1
     notebook: str
     tables: list[TableUse] = []
+    weights_loaded: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

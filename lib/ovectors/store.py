@@ -74,9 +74,9 @@ class Store:
     @cached_property
     def model(self) -> LanguageModel:
         """The model, opened; its weights follow when an experiment first needs them."""
-        from ovectors.models import load_model
+        from ovectors.in_memory import open_model
 
-        return load_model(self.name, device=self.device, dtype=self.dtype)
+        return open_model(self.name, device=self.device, dtype=self.dtype)
 
     def table(self, experiment: Callable[..., pd.DataFrame], **settings: Any) -> pd.DataFrame:
         """The table of `experiment(model, **settings)`, from the store where it is known.

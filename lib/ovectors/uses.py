@@ -1,4 +1,5 @@
-"""Which stored tables a chapter asked for: the store writes it down, the batch reads it."""
+"""Which stored tables a chapter asked for, and how often it loaded weights: written down where that
+happens, for the batch to read."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 LOG_VARIABLE = "OVECTORS_TABLES"
-"""Names the file that gets a line for every table asked for."""
+"""Names the file that gets a line for every table asked for, and for every loading of weights."""
 
 
 class TableUse(BaseModel):
@@ -38,17 +39,35 @@ class TableUse(BaseModel):
 
 def write_use(use: TableUse) -> bool:
     """Add a line to the log that the environment names; False where it names none."""
+    return _write(use.model_dump())
+
+
+def write_load(model: str) -> bool:
+    """Log that the weights of a model were loaded; False where the environment names no log."""
+    return _write({"loaded": model})
+
+
+def _write(told: dict[str, Any]) -> bool:
     if not (named := os.environ.get(LOG_VARIABLE)):
         return False
     with open(named, "a", encoding="utf-8") as file:
-        file.write(json.dumps(use.model_dump()) + "\n")
+        file.write(json.dumps(told) + "\n")
     return True
 
 
 def read_uses(log: Path) -> list[TableUse]:
     """Every table that was asked for, in order; a line that was cut off does not count."""
     uses = []
-    for line in log.read_text("utf-8").splitlines() if log.exists() else ():
+    for line in _lines(log):
         with contextlib.suppress(ValidationError):
             uses.append(TableUse.model_validate_json(line))
     return uses
+
+
+def count_loads(log: Path) -> int:
+    """How often weights were loaded, of whichever model."""
+    return sum(line.startswith('{"loaded"') for line in _lines(log))
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text("utf-8").splitlines() if log.exists() else []
