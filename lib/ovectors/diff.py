@@ -15,7 +15,12 @@ from ovectors.claims import Claim, Measured
 from ovectors.errors import UserError
 from ovectors.results import BrokenResult
 
-Agreement = Literal["equal", "agrees", "differs", "only in A", "only in B"]
+Agreement = Literal["equal", "close", "agrees", "differs", "only in A", "only in B"]
+CLOSE = 0.01
+"""Two machines round differently, and an item whose two best tokens are nearly equal may then come
+out otherwise: so large a share of the items may, one of them always. The numbers of verdicts are
+means over items of something between -1 and 1; mean ranks are larger, and may move in proportion.
+"""
 WORDS = {"mine": "RUNS", "published": "PUBLISHED"}
 """Names for two folders of the project: the runs here, and what is committed of earlier ones."""
 
@@ -36,8 +41,9 @@ class Side:
 class Row:
     """One number on both sides, None where a side does not have it.
 
-    "equal": the same to the last digit; "agrees": the intervals overlap (a number without one
-    stands for itself); "differs": they do not, or only one side could measure it.
+    "equal": the same to the last digit; "close": no further apart than two machines may be that run
+    the same code (`CLOSE`); "agrees": the intervals overlap (a number without one stands for
+    itself); "differs": they do not, or only one side could measure it.
     """
 
     relation: str
@@ -69,7 +75,15 @@ class Comparison:
     @property
     def same(self) -> bool:
         """Whether the verdicts are one, and no number differs."""
-        agreed = all(row.agreement in ("equal", "agrees") for row in self.rows)
+        return self._alike("equal", "close", "agrees")
+
+    @property
+    def close(self) -> bool:
+        """The same, and every number as near as two machines that run the same code may be."""
+        return self._alike("equal", "close")
+
+    def _alike(self, *enough: Agreement) -> bool:
+        agreed = all(row.agreement in enough for row in self.rows)
         return agreed and self.verdicts[0] == self.verdicts[1] and not self.trouble
 
 
@@ -209,8 +223,17 @@ def agreement(a: Measured | None, b: Measured | None) -> Agreement:
         return "equal"
     if a.value is None or b.value is None:
         return "differs"
+    if _close(a.value, b.value, n=min(a.n, b.n), more=abs(a.n - b.n)):
+        return "close"
     (low, high), (other_low, other_high) = _interval(a), _interval(b)
     return "agrees" if low <= other_high and other_low <= high else "differs"
+
+
+def _close(a: float, b: float, *, n: int, more: int) -> bool:
+    """Whether two means over `n` items, one of them over so many `more`, are close (`CLOSE`)."""
+    items = max(1.0, CLOSE * n)
+    apart = abs(a - b) / max(1.0, abs(a), abs(b))
+    return more <= items and n * apart <= items + 1e-9  # 0.51 - 0.5 is more than 0.01
 
 
 def _interval(one: Measured) -> tuple[float, float]:
