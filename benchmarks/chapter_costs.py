@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,13 +21,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
 import torch
 import transformers
 
 from benchmarks import flops, idle
 from benchmarks.counting import Counts, counting
+from benchmarks.in_process import run_chapter
 from ovectors import keys, notebooks, results, store
 from ovectors.models import load_model
 
@@ -67,26 +65,14 @@ class Counted:
 def count(model: str, *, n_items: int) -> Counted:
     """Run every chapter that has a model of its own, and count what its tables take."""
     found = Counted()
-    with tempfile.TemporaryDirectory() as folder, _settled(Path(folder)):
+    given = {"model": model, "n_items": n_items, "device": "cpu"}
+    with tempfile.TemporaryDirectory() as folder:
         for chapter in (one for one in notebooks.find_chapters() if not one.across):
             found.asked[chapter.name], found.items[chapter.name] = set(), set()
             with _watched(found, chapter.name):
-                _execute(chapter, model=model, n_items=n_items, output=Path(folder) / chapter.name)
+                run_chapter(chapter, given, Path(folder))
             print(chapter.name, len(found.asked[chapter.name]), "tables", file=sys.stderr)
     return found
-
-
-@contextlib.contextmanager
-def _settled(folder: Path) -> Iterator[None]:
-    """Chapters find a store of their own, draw no window, and leave the environment as it was."""
-    before = dict(os.environ)
-    os.environ[store.FOLDER_VARIABLE] = str(folder / "store")
-    matplotlib.use("Agg")
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @contextlib.contextmanager
@@ -117,21 +103,6 @@ def _watched(found: Counted, chapter: str) -> Iterator[None]:
         yield
     finally:
         store.Store._compute, store.Store.table = compute, table
-
-
-def _execute(chapter: notebooks.Chapter, *, model: str, n_items: int, output: Path) -> None:
-    """Run a chapter's cells in this process; what they print is left out."""
-    os.environ[results.OUTPUT_VARIABLE] = str(output)
-    defaults = notebooks.default_parameters(chapter)
-    given = {**defaults, "model": model, "n_items": n_items, "device": "cpu"}
-    names: dict[str, Any] = {}
-    parameters, *cells = notebooks.code_of(chapter.path)
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(compile(parameters, chapter.name, "exec"), names)
-        names |= given
-        for source in cells:
-            exec(compile(source, chapter.name, "exec"), names)
-    matplotlib.pyplot.close("all")
 
 
 def measure(*, n_items: int, few: int, depths: Sequence[int]) -> dict[str, Any]:
