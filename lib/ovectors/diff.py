@@ -28,12 +28,13 @@ WORDS = {"mine": "RUNS", "published": "PUBLISHED"}
 @dataclass(frozen=True, kw_only=True)
 class Side:
     """The verdicts of one chapter on one model in a folder; `parts` is empty where no key is known,
-    and `trouble` tells why they cannot be trusted."""
+    `started` where no time is, and `trouble` tells why they cannot be trusted."""
 
     model: str
     chapter: str
     claims: Mapping[str, Claim]
     parts: Mapping[str, Any]
+    started: str = ""
     trouble: str = ""
 
 
@@ -60,6 +61,7 @@ class Comparison:
     Attributes:
         verdicts: of A and B, "" where one is not there.
         changed: the parts of the key that differ; reasons: each thing that does, a line each.
+        one_run: whether A and B come from one and the same run, so that nothing was tested.
         trouble: what is wrong with the files of either side.
     """
 
@@ -70,6 +72,7 @@ class Comparison:
     rows: tuple[Row, ...]
     changed: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    one_run: bool = False
     trouble: str = ""
 
     @property
@@ -145,7 +148,7 @@ def _published(folder: Path) -> Iterator[Side]:
         ]
         trouble = f"{changed[0]} is not what was published" if changed else ""
         claims = {} if trouble else _claims(folder, kept.files)
-        place = {"model": folder.name, "chapter": kept.chapter}
+        place = {"model": folder.name, "chapter": kept.chapter, "started": kept.started}
         yield Side(**place, claims=claims, parts=kept.parts, trouble=trouble)
 
 
@@ -160,7 +163,8 @@ def _runs(folder: Path) -> Iterator[Side]:
         saved = folder / path.stem
         trouble = "" if runs.hashes_below(saved) == sidecar.files else "its files were changed"
         claims = {} if trouble else _claims(saved, sidecar.files)
-        yield Side(**place, claims=claims, parts=sidecar.parts, trouble=trouble)
+        made = {"parts": sidecar.parts, "started": sidecar.started}
+        yield Side(**place, **made, claims=claims, trouble=trouble)
 
 
 def _by_hand(folder: Path) -> Iterator[Side]:
@@ -188,6 +192,7 @@ def _compared(model: str, chapter: str, a: Side | None, b: Side | None) -> Itera
     reasons = keys.differences(a.parts, b.parts) if known else []
     told = {"model": model, "chapter": chapter, "changed": tuple(changed)}
     told["reasons"] = tuple(reasons)
+    told["one_run"] = bool(known and a.parts == b.parts and a.started == b.started != "")
     for name, side in (("A", a), ("B", b)):
         if side is not None and side.trouble:
             trouble = f"{name}: {side.trouble}"

@@ -274,8 +274,8 @@ def spread_of(needs: Needs, machine: Machine) -> Offload:
     A block's weights are moved for every batch that goes through it: as many batches as the tokens
     of all chapters fill.
     """
-    gpus = max(0, machine.gpus - (needs.on_device - needs.in_dtype))
-    gpus = min(gpus, needs.in_dtype)
+    room = machine.gpus - needs.keys_values - needs.activations
+    gpus = min(max(0, int(room / HEADROOM)), needs.in_dtype)
     memory = min(max(0, machine.memory - needs.beside), needs.in_dtype - gpus)
     disk = needs.in_dtype - gpus - memory
     seconds = None

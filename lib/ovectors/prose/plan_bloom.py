@@ -166,10 +166,10 @@ def foretold(told: Mapping[str, Any]) -> str:
     share = left_out["other"] / sum(left_out[kind] for kind in (*kinds, "other"))
     return (
         f"A test of this: the work at {_depths(told)[-1]} layers, foretold from the other depths, "
-        f"is {apart[costing.EVERY]:+.1%} off what was counted there for all chapters, at worst "
-        f"{apart[worst]:+.1%} ({_chapter(worst)}). BLOOM is deeper than any of them, so this is a "
-        f"guide and no bound. Left out are products outside the model, such as maps fitted between "
-        f"layers: {share:.1%} of the operations on `{told['model']}`."
+        f"is {abs(apart[costing.EVERY]):.1%} off what was counted there for all chapters, at worst "
+        f"{abs(apart[worst]):.1%} ({_chapter(worst)}). BLOOM is deeper than any of them, so this "
+        "is a guide and no bound. Left out are products outside the model, such as maps fitted "
+        f"between layers: {share:.1%} of the operations on `{told['model']}`."
     )
 
 

@@ -21,6 +21,7 @@ _WORDS = {
     "only in A": "**published only**",
     "only in B": "**here only**",
 }
+_COPIED = "{} are from the very runs that were published, so that nothing is tested by it."
 _PARTS = {
     "chapter": "the chapter's text or code",
     "library": "the library",
@@ -68,7 +69,13 @@ def summary(found: Sequence[Comparison]) -> str:
     claims = [one for one in found if one.claim]
     same = sum(one.verdicts[0] == one.verdicts[1] for one in claims)
     counts = _counts(row for one in claims for row in one.rows)
-    return f"{same} of {len(claims)} verdicts are the same; of the numbers, {counts}."
+    said = f"{same} of {len(claims)} verdicts are the same; of the numbers, {counts}."
+    copied = [one.claim for one in claims if one.one_run]
+    if len(copied) == len(claims):
+        said += f" {_COPIED.format('These')}"
+    elif copied:
+        said += f" {_COPIED.format(f'Those of {listed([claim_name(one) for one in copied])}')}"
+    return said
 
 
 def _counts(rows: Iterable[Row]) -> str:
