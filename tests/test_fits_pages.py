@@ -14,6 +14,7 @@ from made_up_runs import claim
 from ovectors import costing, fitting, paths
 from ovectors.catalogue import catalogue
 from ovectors.claims import Cost
+from ovectors.machines import TYPICAL
 from ovectors.prose import fits, plan_bloom, published
 from ovectors.record import publish
 
@@ -51,7 +52,7 @@ def test_measured_time_and_memory_are_those_of_the_runs(project):
 
 def test_every_model_of_the_catalogue_is_calculated():
     lines = fits.fits_table().splitlines()
-    assert cells(lines[0]) == ["calculated", "dtype", "weights", "in all", *fitting.TYPICAL]
+    assert cells(lines[0]) == ["calculated", "dtype", "weights", "in all", *TYPICAL]
     rows = {cells(line)[0].strip("`"): cells(line) for line in lines[2:] if line}
     assert [*rows] == [*catalogue()]
     assert rows["bloom"][1:3] == ["bfloat16", "352 GB"]

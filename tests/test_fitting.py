@@ -24,7 +24,8 @@ from ovectors import (
 from ovectors.catalogue import catalogue as known
 from ovectors.catalogue import model_spec
 from ovectors.errors import UserError
-from ovectors.fitting import Machine, fit, needs_of
+from ovectors.fitting import fit, needs_of
+from ovectors.machines import Machine
 from ovectors.prose.fits import duration, where
 from ovectors.record import read_record
 from ovectors.sweeps import one_token
@@ -134,6 +135,22 @@ def test_the_reason_names_what_is_wanted_and_what_is_there():
     assert found.reason.endswith("--dtype bfloat16 fits") and found.narrower == "bfloat16"
     assert fit(known()["gpt-j-6b"], larger, dtype=found.narrower).where == "memory"
     assert fit(known()["bloom"], LAPTOP).narrower == ""
+
+
+def test_a_dtype_that_fits_is_taken_where_it_is_asked_for(monkeypatch):
+    fitting._fitting_dtype.cache_clear()
+    monkeypatch.setattr(fitting, "this_machine", lambda: replace(LAPTOP, memory=9 * GB))
+    chapters = notebooks.find_chapters()[:2]
+    planned = batch.plan(["gpt2-xl", "gpt2"], chapters, {"dtype": "fit"}, dry=True)
+    dtypes = [(job.spec.name, job.parameters["dtype"], bool(job.unfit)) for job in planned]
+    assert dtypes == [("gpt2-xl", "bfloat16", False)] * 2 + [("gpt2", "auto", False)] * 2
+    as_it_is = batch.plan(["gpt2-xl"], chapters, {}, dry=True)
+    assert [job.unfit.endswith("--dtype bfloat16 fits") for job in as_it_is] == [True, True]
+    fitting._fitting_dtype.cache_clear()
+    monkeypatch.setattr(fitting, "this_machine", lambda: replace(LAPTOP, memory=3 * GB))
+    (job,) = batch.plan(["gpt2-xl"], chapters[:1], {"dtype": "fit"}, dry=True)
+    assert job.parameters["dtype"] == "auto" and "are free" in job.unfit
+    fitting._fitting_dtype.cache_clear()
 
 
 def test_the_main_memory_beside_a_gpu_counts():

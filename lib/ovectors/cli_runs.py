@@ -28,7 +28,7 @@ _ENDS |= {"skipped": "skipped", "not started": "not started (--keep-going goes o
 def _parameter_options(command: Callable) -> Callable:
     """The options that become a chapter's parameters."""
     for option in (
-        click.option("--dtype", help="auto, float32, bfloat16, ..."),
+        click.option("--dtype", help="auto, float32, bfloat16, ...; fit: one that fits here."),
         click.option("--device", help="auto, cpu, cuda, cuda:N or mps"),
         click.option("--seed", type=int),
         click.option("--n-items", type=click.IntRange(min=0), help="Items per task; 0 means all."),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from ovectors import costing, paths
+from ovectors import costing
 from ovectors.budget import budget_bytes
-from ovectors.catalogue import BYTES, HEADROOM, ModelSpec, is_here, parameters_in
+from ovectors.catalogue import BYTES, HEADROOM, ModelSpec, is_here, model_spec, parameters_in
+from ovectors.machines import Machine, this_machine
 
 # What a chapter holds at a time, at most, where nobody has counted it: the recorded stream of the
 # largest relation (before, attention and FFN), and prompts of so many tokens.
@@ -24,28 +24,8 @@ LINK, DISK = 12e9, 1e9
 """Bytes a second from main memory to a GPU (half of PCIe 4.0) and from a disk: assumed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What is free now, in bytes: main memory, the memory of all GPUs together, and disk."""
-
-    memory: int
-    gpus: int
-    disk: int
-
-
-def _sold(*, memory: float, gpus: float = 0, disk: float) -> Machine:
-    """A machine of which the system and other programs keep a tenth; in gigabytes."""
-    sizes = {"memory": memory, "gpus": gpus, "disk": disk}
-    return Machine(**{name: round(0.9e9 * size) for name, size in sizes.items()})
-
-
-TYPICAL = {
-    "laptop, 16 GB": _sold(memory=16, disk=250),
-    "workstation, a 24 GB GPU": _sold(memory=64, gpus=24, disk=1000),
-    "server, an 80 GB GPU": _sold(memory=256, gpus=80, disk=2000),
-    "node, eight 80 GB GPUs": _sold(memory=1000, gpus=8 * 80, disk=4000),
-}
-"""Machines that the book calculates for."""
+FITTING = "fit"
+"""In place of a dtype: one that fits. It has to be asked for: numbers depend on the dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,26 +103,6 @@ class Fit:
     rows: int = 0
     narrower: str = ""
     offload: Offload | None = None
-
-
-def this_machine() -> Machine:
-    """What is free here now. No library that uses the GPU is loaded."""
-    import psutil
-
-    folder = next(path for path in (paths.RUNS, *paths.RUNS.parents) if path.exists())
-    return Machine(
-        memory=psutil.virtual_memory().available,
-        gpus=_free_on_gpus(),
-        disk=shutil.disk_usage(folder).free,
-    )
-
-
-def _free_on_gpus() -> int:
-    command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-        return sum(int(line) << 20 for line in told.stdout.splitlines())
-    return 0
 
 
 def needs_of(
@@ -241,6 +201,22 @@ def fit(
     what = "GPU memory" if on_gpus else "memory"
     wanted, free = (needs.on_device, machine.gpus) if on_gpus else (needs.total, machine.memory)
     return Fit(where="no", reason=_lacking(what, wanted, free, needs, narrower), narrower=narrower)
+
+
+def settled(asked: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is given for a run on the model `asked`, with the dtype FITTING looked up.
+
+    That is the model's own where this machine holds it, else the widest that it does; its own too
+    where none fits, so that the reason can be told.
+    """
+    if given.get("dtype") != FITTING:
+        return given
+    return {**given, "dtype": _fitting_dtype(asked, str(given.get("device", "auto")))}
+
+
+@cache  # all chapters of a batch are to run in one, however much is free by then
+def _fitting_dtype(asked: str, device: str) -> str:
+    return fit(model_spec(asked), this_machine(), device=device).narrower or "auto"
 
 
 def _wholly(needs: Needs, machine: Machine, *, on_gpus: bool) -> bool:

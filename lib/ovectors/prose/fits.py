@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from ovectors import comparison, costing, fitting
 from ovectors.catalogue import ModelSpec, catalogue
 from ovectors.comparison import Finding
-from ovectors.fitting import TYPICAL, Fit, Machine
+from ovectors.fitting import Fit
+from ovectors.machines import TYPICAL, Machine
 from ovectors.terminal import count, size
 
 NOTHING = "No chapter has been run yet.\n"

@@ -14,6 +14,7 @@ from ovectors import budget, costing, fitting
 from ovectors.catalogue import HEADROOM, ModelSpec, catalogue
 from ovectors.costing import ACCELERATORS, SHARE, Shape, Work
 from ovectors.fitting import Needs
+from ovectors.machines import TYPICAL
 from ovectors.prose.common import listed
 from ovectors.prose.fits import duration, table
 from ovectors.terminal import size
@@ -212,7 +213,7 @@ def times(spec: ModelSpec, work: Mapping[str, Work]) -> str:
 def offload(needs: Needs) -> str:
     """One GPU and a large memory: what moving weights costs."""
     said = []
-    for name, machine in fitting.TYPICAL.items():
+    for name, machine in TYPICAL.items():
         if not machine.gpus or needs.on_device <= machine.gpus:
             continue
         spread = fitting.spread_of(needs, machine)
