@@ -100,13 +100,15 @@ def models(fits: bool) -> None:
     """
     from ovectors.catalogue import catalogue_rows
 
-    heads = ["name", "parameters", "layers", "dtype", "memory", "source", "here"]
+    whence = [] if fits else ["memory", "source"]
+    heads = ["name", "parameters", "layers", "dtype", *whence, "here"]
     needed = ["16 bit", "32 bit", "keys+values", "stream", "in all", "batch"]
     more = ["fits", *needed, "where"] if fits else []
     table = terminal.table(*heads, *more, numbers=("parameters", "layers", "memory", *needed))
     for row in catalogue_rows():
         cells = [row["name"], terminal.count(row["parameters"]), str(row["layers"] or "?")]
-        cells += [row["dtype"] or "as stored", terminal.size(row["memory_bytes"]), row["source"]]
+        cells += [row["dtype"] or "as stored"]
+        cells += [] if fits else [terminal.size(row["memory_bytes"]), row["source"]]
         table.add_row(*cells, terminal.yes(row["here"]), *(_fitting(row["name"]) if fits else []))
     terminal.console().print(table)
 
