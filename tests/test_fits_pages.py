@@ -17,6 +17,7 @@ from ovectors.claims import Cost
 from ovectors.machines import TYPICAL
 from ovectors.prose import fits, plan_bloom, published
 from ovectors.record import publish
+from ovectors.terminal import duration
 
 CHAPTER = "01_stages_of_processing"
 
@@ -74,7 +75,7 @@ def test_every_model_of_the_catalogue_is_calculated():
     ],
 )
 def test_durations(seconds, said):
-    assert fits.duration(seconds) == said
+    assert duration(seconds) == said
 
 
 def test_a_dtype_that_would_fit_is_named():

@@ -26,10 +26,10 @@ from ovectors.catalogue import model_spec
 from ovectors.errors import UserError
 from ovectors.fitting import fit, needs_of
 from ovectors.machines import Machine
-from ovectors.prose.fits import duration, where
+from ovectors.prose.fits import where
 from ovectors.record import read_record
 from ovectors.sweeps import one_token
-from ovectors.terminal import size
+from ovectors.terminal import duration, size
 
 GB = 10**9
 LAPTOP = Machine(memory=16 * GB, gpus=0, disk=500 * GB)
@@ -176,6 +176,7 @@ def test_an_offload_has_an_estimate(counts):
     assert spread.seconds == pytest.approx(batches * moved)
     assert where(found).startswith(f"offloaded: {size(spread.memory)} in memory and")
     assert where(found).endswith(f"{duration(spread.seconds)} of moving weights")
+    assert f"offloading ({spread}); --unfit-too" in found.reason  # `run` offers it
     nowhere = replace(machine, disk=GB)
     assert fit(known()["bloom"], nowhere, here=True).where == "no"
 

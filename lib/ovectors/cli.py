@@ -126,7 +126,8 @@ def _fitting(name: str) -> list[str]:
         halves, wholes = (needs.weights[dtype] for dtype in ("float16", "float32"))
         sizes = [halves, wholes, needs.keys_values, needs.stream, needs.total]
         told = [*map(terminal.size, sizes), str(needs.rows)]
-    return [terminal.yes(found.where != "no"), *told, found.reason or where(found)]
+    said = found.reason if found.where == "no" else where(found)
+    return [terminal.yes(found.where != "no"), *told, said]
 
 
 @commands.command()

@@ -45,7 +45,9 @@ def _parameter_options(command: Callable) -> Callable:
 @click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, help="How many at a time.")
 @click.option("--keep-going", "-k", is_flag=True, help="Go on with the others after a failure.")
 @click.option("--force", "-f", is_flag=True, help="Also run what is whole and current.")
-@click.option("--unfit-too", is_flag=True, help="Also models that this machine has no room for.")
+@click.option(
+    "--unfit-too", is_flag=True, help="Also models that do not fit, or only by offloading."
+)
 @click.option("--only-failed", is_flag=True, help="Only what failed when it was last run.")
 @click.option("--dry-run", "-n", is_flag=True, help="Say what would run, and why; write nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but what failed.")

@@ -12,6 +12,7 @@ from ovectors import costing
 from ovectors.budget import budget_bytes
 from ovectors.catalogue import BYTES, HEADROOM, ModelSpec, is_here, model_spec, parameters_in
 from ovectors.machines import Machine, this_machine
+from ovectors.terminal import duration, size
 
 # What a chapter holds at a time, at most, where nobody has counted it: the recorded stream of the
 # largest relation (before, attention and FFN), and prompts of so many tokens.
@@ -85,6 +86,12 @@ class Offload:
     disk: int
     seconds: float | None
 
+    def __str__(self) -> str:
+        parts = {"in memory": self.memory, "on disk": self.disk}
+        held = " and ".join(f"{size(part)} {place}" for place, part in parts.items() if part)
+        moving = "" if self.seconds is None else f", {duration(self.seconds)} of moving weights"
+        return held + moving
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
@@ -92,7 +99,7 @@ class Fit:
     in memory and on disk: slow), not at all ("no"), or "unknown".
 
     Attributes:
-        reason: a no in a line.
+        reason: why it is not run unless that is asked for, in a line.
         rows: prompts in a batch.
         narrower: the dtype in which it would fit wholly, where it does not in its own; else "".
         offload: where the weights would lie, where that is possible.
@@ -241,7 +248,14 @@ def _offloaded(needs: Needs, machine: Machine, narrower: str) -> Fit:
         reason = _lacking("memory and disk together", needs.total, every, needs, narrower)
         return Fit(where="no", reason=reason, narrower=narrower)
     spread = spread_of(needs, machine)
-    return Fit(where="offloaded", rows=needs.rows, narrower=narrower, offload=spread)
+    reason = f"it fits no GPU here but by offloading ({spread}){_advice(narrower)}"
+    return Fit(
+        where="offloaded",
+        reason=f"{reason}; --unfit-too runs it so",
+        rows=needs.rows,
+        narrower=narrower,
+        offload=spread,
+    )
 
 
 def spread_of(needs: Needs, machine: Machine) -> Offload:
@@ -270,8 +284,11 @@ def _is_small(folder: Path, machine: Machine) -> bool:
 
 
 def _lacking(what: str, wanted: int, free: int, needs: Needs, narrower: str = "") -> str:
-    advice = f", --dtype {narrower} fits" if narrower else ""
     return (
         f"it needs {wanted / 1e9:.3g} GB of {what} (weights {needs.in_dtype / 1e9:.3g} GB in "
-        f"{needs.dtype}), {free / 1e9:.3g} GB are free{advice}"
+        f"{needs.dtype}), {free / 1e9:.3g} GB are free{_advice(narrower)}"
     )
+
+
+def _advice(narrower: str) -> str:
+    return f", --dtype {narrower} fits" if narrower else ""

@@ -9,12 +9,11 @@ from ovectors.catalogue import ModelSpec, catalogue
 from ovectors.comparison import Finding
 from ovectors.fitting import Fit
 from ovectors.machines import TYPICAL, Machine
-from ovectors.terminal import count, size
+from ovectors.terminal import count, duration, size
 
 NOTHING = "No chapter has been run yet.\n"
 SHOWN = ("gpt2-xl", "gpt-j-6b", "bloom")
 """Models whose needs are shown chapter by chapter."""
-_UNITS = ((2 * 86_400, 86_400, "days"), (2 * 3600, 3600, "hours"), (120, 60, "minutes"))
 
 
 def measured_costs(findings: Iterable[Finding] | None = None) -> str:
@@ -80,11 +79,7 @@ def where(found: Fit) -> str:
         if found.where == "no":
             return narrower or "no"
         return {"gpus": "on GPUs", "memory": "in memory"}.get(found.where, found.where)
-    parts = {"in memory": found.offload.memory, "on disk": found.offload.disk}
-    held = " and ".join(f"{size(part)} {place}" for place, part in parts.items() if part)
-    seconds = found.offload.seconds
-    time = "" if seconds is None else f", {duration(seconds)} of moving weights"
-    return "; ".join(part for part in (f"offloaded: {held}{time}", narrower) if part)
+    return "; ".join(part for part in (f"offloaded: {found.offload}", narrower) if part)
 
 
 def chapter_needs(models: Sequence[str] = SHOWN) -> str:
@@ -101,15 +96,6 @@ def chapter_needs(models: Sequence[str] = SHOWN) -> str:
     each = ("prompts a batch", "keys and values", "stream")
     heads = ["calculated", *(f"`{model}`: {what}" for model in models for what in each)]
     return "\n".join([*table(heads, rows), ""])
-
-
-def duration(seconds: float) -> str:
-    """`45 seconds`, `3 minutes`, `2.5 hours`, `12 days`."""
-    for least, unit, name in _UNITS:
-        if seconds >= least:
-            number = seconds / unit
-            return f"{number:.2g} {name}" if number < 10 else f"{number:,.0f} {name}"
-    return f"{seconds:.0f} seconds"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -16,8 +16,8 @@ from ovectors.costing import ACCELERATORS, SHARE, Shape, Work
 from ovectors.fitting import Needs
 from ovectors.machines import TYPICAL
 from ovectors.prose.common import listed
-from ovectors.prose.fits import duration, table
-from ovectors.terminal import size
+from ovectors.prose.fits import table
+from ovectors.terminal import duration, size
 
 MODEL = "bloom"
 NOTHING = (
