@@ -32,7 +32,7 @@ class Counts:
         blocks: operations of the matrices of the blocks; attention: of scores and weighted sums;
             head: of logits; other: of matrix products beside these.
         stream: the most vectors that one recorded stream held.
-        keys: the most tokens that one token could look at.
+        tokens: of the longest prompt that went through the model.
     """
 
     blocks: int = 0
@@ -40,7 +40,7 @@ class Counts:
     head: int = 0
     other: int = 0
     stream: int = 0
-    keys: int = 0
+    tokens: int = 0
 
     @property
     def all(self) -> int:
@@ -50,7 +50,7 @@ class Counts:
     def __add__(self, more: Counts) -> Counts:
         """Both, one after the other: operations add up, what is held at once does not."""
         mine, theirs = asdict(self), asdict(more)
-        held = {name: max(mine[name], theirs[name]) for name in ("stream", "keys")}
+        held = {name: max(mine[name], theirs[name]) for name in ("stream", "tokens")}
         return Counts(**{name: mine[name] + theirs[name] for name in mine} | held)
 
 
@@ -62,16 +62,19 @@ def counting(model: LanguageModel) -> Iterator[Counts]:
     """
     counts = Counts()
     with ExitStack() as opened:
-        inside = opened.enter_context(_inside(type(model.layers[0])))
+        blocks, passes = (
+            opened.enter_context(_running(type(module)))
+            for module in (model.layers[0], model.model.base_model)
+        )
         opened.enter_context(_streams(counts))
-        formulas = _formulas(counts, inside, vocabulary=model.vocab_size)
+        formulas = _formulas(counts, blocks, passes, vocabulary=model.vocab_size)
         opened.enter_context(FlopCounterMode(display=False, custom_mapping=formulas))
         yield counts
 
 
 @contextmanager
-def _inside(kind: type[nn.Module]) -> Iterator[list[nn.Module]]:
-    """The blocks that are being run: one, or none."""
+def _running(kind: type[nn.Module]) -> Iterator[list[nn.Module]]:
+    """The modules of a kind that are being run: one, or none."""
     running: list[nn.Module] = []
 
     def enter(module: nn.Module, args: object) -> None:
@@ -110,13 +113,18 @@ def _streams(counts: Counts) -> Iterator[None]:
         Stream.__init__ = made
 
 
-def _formulas(counts: Counts, inside: list[nn.Module], *, vocabulary: int) -> dict:
-    """PyTorch's formulas, which also say what the operations were for."""
+def _formulas(
+    counts: Counts, blocks: list[nn.Module], passes: list[nn.Module], *, vocabulary: int
+) -> dict:
+    """PyTorch's formulas, which also say what the operations were for.
+
+    `blocks` and `passes` hold a module while a block, or the model itself, is being run.
+    """
 
     def product(formula: Callable, *, scores: bool = False) -> Callable:
         def counted(*shapes: object, **more: object) -> int:
             found = formula(*shapes)
-            if inside:
+            if blocks:
                 kind = "attention" if scores else "blocks"
             else:
                 kind = "head" if any(_has(shape, vocabulary) for shape in shapes) else "other"
@@ -128,7 +136,8 @@ def _formulas(counts: Counts, inside: list[nn.Module], *, vocabulary: int) -> di
     def attention(queries: tuple, keys: tuple, values: tuple, *rest: object, **more: object) -> int:
         found = sdpa_flop(queries, keys, values)
         counts.attention += found
-        counts.keys = max(counts.keys, keys[2])
+        if passes:  # not a point's tokens, which stand side by side
+            counts.tokens = max(counts.tokens, keys[2])
         return found
 
     products = {aten.mm: mm_flop, aten.addmm: addmm_flop}

@@ -53,7 +53,7 @@ def test_a_plain_pass_is_counted_as_by_hand():
     assert counts.blocks == 3 * tokens * (2 * 4 * 32**2 + flops.ffn(sizes))
     # PyTorch counts every pair of tokens, also those that the mask hides.
     assert counts.attention == 3 * len(PROMPTS) * LENGTH**2 * 2 * 2 * 32
-    assert (counts.head, counts.other, counts.keys) == (0, 0, LENGTH)
+    assert (counts.head, counts.other, counts.tokens) == (0, 0, LENGTH)
     assert counts.stream == 2 * 3 * len(PROMPTS)
 
 
@@ -87,7 +87,7 @@ def test_a_larger_model_takes_what_was_foretold():
     # Columns look at one another too, which is a third power: it is a small part of a small part.
     assert found.attention == pytest.approx(larger.attention, rel=0.03)
     assert found.head == pytest.approx(larger.head, rel=1e-6)
-    assert found.stream == pytest.approx(larger.stream) and LENGTH <= found.keys <= larger.keys
+    assert found.stream == pytest.approx(larger.stream) and found.tokens == larger.tokens == LENGTH
     assert found.operations == pytest.approx(larger.all, rel=0.01)
 
 
@@ -121,7 +121,7 @@ def test_idle_blocks_change_no_answer(tmp_path):
 
 def test_time_is_computing_and_reading_weights():
     gpu = costing.Accelerator(name="x", memory=1, operations=100, reading=10)
-    work = costing.Work(tokens=60, items=1, blocks=300, attention=60, head=40, stream=1, keys=1)
+    work = costing.Work(passes=60, items=1, blocks=300, attention=60, head=40, stream=1, tokens=1)
     # 400 operations at 40 a second; 60 tokens in 2 layers are 30, in batches of 5: 6 x 20 bytes
     assert costing.seconds(work, gpu, weights=20, layers=2, batch=5) == pytest.approx(10 + 12)
 

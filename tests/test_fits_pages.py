@@ -90,7 +90,7 @@ def test_a_dtype_that_would_fit_is_named():
 def counts(monkeypatch) -> dict:
     """One chapter, as deep as it is: a million token passes a block at 10 layers of width 100."""
     found = {"blocks": 10**6 * 2 * 12 * 100**2, "attention": 10**6 * 100, "head": 4_000 * 100 * 500}
-    found |= {"other": 0, "stream": 1000, "keys": 50, "items": 2000}
+    found |= {"other": 0, "stream": 1000, "tokens": 50, "items": 2000}
     deeper = {str(n): {"all": {k: v * n // 10 for k, v in found.items()}} for n in (10, 20, 30, 40)}
     for depth in deeper.values():
         depth[CHAPTER] = depth["all"]

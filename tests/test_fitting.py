@@ -45,9 +45,9 @@ def counts(request, monkeypatch) -> dict | None:
     told = None
     if request.param == "counted":
         one = {"blocks": 7_200 * 2 * 12, "attention": 0, "head": 0, "stream": 1200}
-        one |= {"keys": 50, "items": 3}
+        one |= {"tokens": 50, "items": 3}
         twice = {name: 2 * number for name, number in one.items()}
-        every = {"chapters": {"one": one, "all": {**one, "keys": 64}}}
+        every = {"chapters": {"one": one, "all": {**one, "tokens": 64}}}
         told = {
             "sizes": {"layers": 12, "width": 1, "vocabulary": 1},
             **every,

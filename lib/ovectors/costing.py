@@ -53,18 +53,18 @@ class Work:
     """What a chapter takes on a model.
 
     Attributes:
-        tokens: passes of one token through one block; items: how many were asked.
+        passes: of one token through one block; items: how many were asked.
         blocks, attention, head: operations, two a multiplication.
-        stream: vectors in the largest recorded stream; keys: the most tokens a token looks at.
+        stream: vectors in the largest recorded stream; tokens: of the longest prompt.
     """
 
-    tokens: float
+    passes: float
     items: int
     blocks: float
     attention: float
     head: float
     stream: float
-    keys: int
+    tokens: int
 
     @property
     def operations(self) -> float:
@@ -93,7 +93,7 @@ SHARE = 0.4
 def seconds(work: Work, gpu: Accelerator, *, weights: float, layers: int, batch: int) -> float:
     """One GPU at a time: computing, and reading all weights once for every batch of so many
     tokens."""
-    batches = work.tokens / layers / batch
+    batches = work.passes / layers / batch
     return work.operations / (SHARE * gpu.operations) + batches * weights / gpu.reading
 
 
@@ -126,15 +126,15 @@ def work_of(told: Mapping[str, Any], chapter: str, shape: Shape) -> Work:
     def units(count: str, of_one: int) -> float:
         return found[count] / of_one * growth(told, chapter, count, shape.layers)
 
-    tokens = units("blocks", 2 * small.block)
+    passes = units("blocks", 2 * small.block)
     return Work(
-        tokens=tokens,
+        passes=passes,
         items=found["items"],
-        blocks=tokens * 2 * shape.block,
+        blocks=passes * 2 * shape.block,
         attention=units("attention", small.width) * shape.width,
         head=units("head", small.width * small.vocabulary) * shape.width * shape.vocabulary,
         stream=units("stream", 1),
-        keys=found["keys"],
+        tokens=found["tokens"],
     )
 
 
@@ -151,7 +151,7 @@ def growth(told: Mapping[str, Any], chapter: str, count: str, layers: int) -> fl
     if layers == at or not any(values):
         return 1.0
     fitted = np.polynomial.Polynomial.fit(depths, values, deg=min(2, len(depths) - 1))
-    return float(fitted(layers) / fitted(at))
+    return max(0.0, float(fitted(layers) / fitted(at)))
 
 
 def held_out(told: Mapping[str, Any], chapter: str, counts: Sequence[str]) -> tuple[float, float]:

@@ -23,8 +23,6 @@ LIBRARIES = 10**9
 """Python, PyTorch and the tables in memory: what the chapters hold on the smallest models."""
 LINK, DISK = 12e9, 1e9
 """Bytes a second from main memory to a GPU (half of PCIe 4.0) and from a disk: assumed."""
-
-
 FITTING = "fit"
 """In place of a dtype: one that fits. It has to be asked for: numbers depend on the dtype."""
 
@@ -160,7 +158,7 @@ def _held(layers: int, chapter: str) -> tuple[int, int]:
         return PARTS * layers * PROMPTS, TOKENS
     shape = costing.Shape(layers=layers, width=1, vocabulary=1)
     done = costing.work_of(told, chapter, shape)
-    return round(done.stream), done.keys
+    return round(done.stream), done.tokens
 
 
 def _from_config(folder: Path) -> Sequence[int | None]:
@@ -271,9 +269,9 @@ def spread_of(needs: Needs, machine: Machine) -> Offload:
     seconds = None
     if told := costing.counted():
         shape = costing.Shape(layers=needs.layers, width=1, vocabulary=1)
-        tokens = costing.work_of(told, costing.EVERY, shape).tokens / needs.layers
-        batches = tokens / (needs.rows * needs.tokens)
-        seconds = batches * (memory / LINK + disk / min(DISK, LINK))
+        passes = costing.work_of(told, costing.EVERY, shape).passes / needs.layers
+        batches = passes / (needs.rows * needs.tokens)
+        seconds = batches * (memory / LINK + disk / DISK)
     return Offload(gpus=gpus, memory=memory, disk=disk, seconds=seconds)
 
 
