@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import sys
 import tempfile
@@ -66,12 +67,14 @@ def count(model: str, *, n_items: int) -> Counted:
     """Run every chapter that has a model of its own, and count what its tables take."""
     found = Counted()
     given = {"model": model, "n_items": n_items, "device": "cpu"}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         for chapter in (one for one in notebooks.find_chapters() if not one.across):
             found.asked[chapter.name], found.items[chapter.name] = set(), set()
             with _watched(found, chapter.name):
                 run_chapter(chapter, given, Path(folder))
-            print(chapter.name, len(found.asked[chapter.name]), "tables", file=sys.stderr)
+            print(
+                model, chapter.name, len(found.asked[chapter.name]), "tables", file=sys.__stderr__
+            )
     return found
 
 

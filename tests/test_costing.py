@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from benchmarks import counting, flops, idle
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from transformers import AutoModelForCausalLM, GPT2Config
 
 import tiny_models
@@ -55,6 +56,18 @@ def test_a_plain_pass_is_counted_as_by_hand():
     assert counts.attention == 3 * len(PROMPTS) * LENGTH**2 * 2 * 2 * 32
     assert (counts.head, counts.other, counts.tokens) == (0, 0, LENGTH)
     assert counts.stream == 2 * 3 * len(PROMPTS)
+
+
+def test_pytorchs_own_counter_finds_the_same():
+    model = random_model(layers=3, width=32)
+
+    def fused(queries: tuple, keys: tuple, values: tuple, *rest: object, **more: object) -> int:
+        return sdpa_flop(queries, keys, values)
+
+    more = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: fused}
+    with FlopCounterMode(display=False, custom_mapping=more) as theirs:
+        counts = counted_sweep(model)
+    assert counts.all == theirs.get_total_flops() and counts.all > 0
 
 
 def test_logits_and_other_products_are_told_apart():
