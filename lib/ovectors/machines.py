@@ -26,10 +26,10 @@ def _sold(*, memory: float, gpus: float = 0, disk: float) -> Machine:
 
 
 TYPICAL = {
-    "laptop, 16 GB": _sold(memory=16, disk=250),
-    "workstation, a 24 GB GPU": _sold(memory=64, gpus=24, disk=1000),
-    "server, an 80 GB GPU": _sold(memory=256, gpus=80, disk=2000),
-    "node, eight 80 GB GPUs": _sold(memory=1000, gpus=8 * 80, disk=4000),
+    "16 GB laptop": _sold(memory=16, disk=250),
+    "24 GB GPU": _sold(memory=64, gpus=24, disk=1000),
+    "80 GB GPU": _sold(memory=256, gpus=80, disk=2000),
+    "8 x 80 GB GPUs": _sold(memory=1000, gpus=8 * 80, disk=4000),
 }
 """Machines that the book calculates for."""
 

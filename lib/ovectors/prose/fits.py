@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ovectors import comparison, costing, fitting
 from ovectors.catalogue import ModelSpec, catalogue
@@ -56,20 +56,38 @@ def _machines(whole: Sequence[Finding]) -> list[str]:
     return [*lines]
 
 
-def fits_table(machines: dict[str, Machine] | None = None) -> str:
-    """What every model of the catalogue takes, and how it fits machines as they are sold."""
-    machines = machines or TYPICAL
+def fits_table(machines: Mapping[str, Machine] = TYPICAL) -> str:
+    """What every model of the catalogue takes, and how it fits these machines."""
     rows = [_fits_row(spec, machines.values()) for spec in catalogue().values()]
-    heads = ["calculated", "dtype", "weights", "in all", *machines]
-    return "\n".join([*table(heads, rows), ""])
+    lines = table(["calculated", "weights", "in all", *machines], rows)
+    return "\n".join([*lines, "", *_free(machines), ""])
 
 
 def _fits_row(spec: ModelSpec, machines: Iterable[Machine]) -> list[str]:
     needs = fitting.needs_of(spec)
     if needs is None:
-        return [f"`{spec.name}`", spec.dtype or "as stored", "?", "?", *("?" for _ in machines)]
-    found = [where(fitting.fit(spec, machine, here=False)) for machine in machines]
-    return [f"`{spec.name}`", needs.dtype, size(needs.in_dtype), size(needs.total), *found]
+        return [f"`{spec.name}`", *("?" for _ in ("weights", "in all", *machines))]
+    found = [_short(fitting.fit(spec, machine, here=False)) for machine in machines]
+    weights = f"{size(needs.in_dtype)}, {needs.dtype}"
+    return [f"`{spec.name}`", weights, size(needs.total), *found]
+
+
+def _short(found: Fit) -> str:
+    """`yes`, `no`, or what has to be done for it."""
+    if found.where in ("gpus", "memory"):
+        return "yes"
+    moving = found.offload.seconds if found.offload else None
+    slow = "offloaded" if moving is None else f"offloaded, {duration(moving)}"
+    ways = [slow] if found.offload else []
+    ways += [f"in {found.narrower}"] if found.narrower else []
+    return " or ".join(ways) or "no"
+
+
+def _free(machines: Mapping[str, Machine]) -> Iterator[str]:
+    """What is taken to be free on each machine."""
+    for name, machine in machines.items():
+        gpus = f"{size(machine.gpus)} on GPUs, " if machine.gpus else ""
+        yield f"- *{name}*: {gpus}{size(machine.memory)} of memory, {size(machine.disk)} of disk"
 
 
 def where(found: Fit) -> str:
@@ -91,11 +109,11 @@ def chapter_needs(models: Sequence[str] = SHOWN) -> str:
         cells = [f"{{chapter}}`{chapter}`"]
         for model in models:
             needs = fitting.needs_of(catalogue()[model], chapter=chapter)
-            cells += [str(needs.rows), size(needs.keys_values), size(needs.stream)]
+            batch = f"{needs.rows}, with {size(needs.keys_values)}"
+            cells.append(f"{batch}; {size(needs.stream)}")
         rows.append(cells)
-    each = ("prompts a batch", "keys and values", "stream")
-    heads = ["calculated", *(f"`{model}`: {what}" for model in models for what in each)]
-    return "\n".join([*table(heads, rows), ""])
+    heads = ["calculated: prompts a batch, with keys and values; stream"]
+    return "\n".join([*table([*heads, *(f"`{model}`" for model in models)], rows), ""])
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
