@@ -80,8 +80,12 @@ def count(model: str, *, n_items: int) -> Counted:
 
 @contextlib.contextmanager
 def _watched(found: Counted, chapter: str) -> Iterator[None]:
-    """Count what is computed for a table, and note every table that is asked for."""
+    """Count what is computed for a table, and note every table that is asked for.
+
+    No figure is saved meanwhile: that takes longer than some chapters' tables.
+    """
     compute, table = store.Store._compute, store.Store.table
+    saved = results.ChapterRun.save_figure
 
     def counted(self: store.Store, experiment: Any, settings: Any, path: Path, **more: Any) -> Any:
         model = self.model
@@ -102,23 +106,23 @@ def _watched(found: Counted, chapter: str) -> Iterator[None]:
         return made
 
     store.Store._compute, store.Store.table = counted, asked
+    results.ChapterRun.save_figure = lambda self, name, figure, *, about="": ()
     try:
         yield
     finally:
         store.Store._compute, store.Store.table = compute, table
+        results.ChapterRun.save_figure = saved
 
 
-def measure(*, n_items: int, few: int, depths: Sequence[int]) -> dict[str, Any]:
-    """The content of `chapter_costs.json`."""
+def measure(*, n_items: int, few: int, depths: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The content of `chapter_costs.json`, once for each model that was counted.
+
+    The miniature itself comes first; where as many items are asked of it as of the deeper ones, it
+    is the first of these too.
+    """
     model = load_model(MODEL, device="cpu", check=False)
-    grown = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for times in depths:
-            deeper = idle.stretched(model, times, Path(folder) / f"{MODEL}-{times}")
-            found = count(str(deeper), n_items=few).chapters()
-            grown[str(times * model.n_layers)] = found
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {
+    told = {
         "schema": 1,
         "date": datetime.now(UTC).date().isoformat(),
         "model": MODEL,
@@ -128,8 +132,17 @@ def measure(*, n_items: int, few: int, depths: Sequence[int]) -> dict[str, Any]:
         "n_items": n_items,
         "chapters": count(MODEL, n_items=n_items).chapters(),
         "few_items": few,
-        "by_layers": grown,
+        "by_layers": {},
     }
+    with tempfile.TemporaryDirectory() as folder:
+        for times in depths:
+            if times == 1 and few == n_items:
+                found = told["chapters"]
+            else:
+                deeper = idle.stretched(model, times, Path(folder) / f"{MODEL}-{times}")
+                found = count(str(deeper), n_items=few).chapters()
+            told["by_layers"][str(times * model.n_layers)] = found
+            yield told
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -140,11 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--depths", type=int, nargs="+", default=DEPTHS, help="times as deep")
     parser.add_argument("--shown", action="store_true", help="show it in place of writing it")
     asked = parser.parse_args(arguments)
-    found = measure(n_items=asked.n_items, few=asked.few, depths=asked.depths)
-    if asked.shown:
-        print(json.dumps(found, indent=1))
-    else:
-        results.write_json(OUTPUT, found)
+    for found in measure(n_items=asked.n_items, few=asked.few, depths=asked.depths):
+        if asked.shown:
+            print(json.dumps(found, indent=1))
+        else:
+            results.write_json(OUTPUT, found)
 
 
 if __name__ == "__main__":

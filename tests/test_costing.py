@@ -115,6 +115,14 @@ def test_what_is_foretold_can_be_wrong():
     assert foretold == pytest.approx(found)
 
 
+def test_one_depth_is_taken_to_be_proportional():
+    told = {"sizes": {"layers": 12}, "by_layers": {"12": {"one": {"blocks": 5}}}}
+    assert costing.growth(told, "one", "blocks", 48) == 4.0
+    told["by_layers"]["24"] = {"one": {"blocks": 15}}
+    assert costing.growth(told, "one", "blocks", 48) == pytest.approx(7.0)  # on a line
+    assert costing.growth(told, "one", "blocks", 12) == 1.0
+
+
 def test_the_shape_of_bloom_follows_from_its_parameters():
     spec = catalogue()["bloom"]
     shape = Shape.of(parameters=spec.parameters, layers=spec.layers, width=spec.d_model)

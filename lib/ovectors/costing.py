@@ -97,6 +97,13 @@ def seconds(work: Work, gpu: Accelerator, *, weights: float, layers: int, batch:
     return work.operations / (SHARE * gpu.operations) + batches * weights / gpu.reading
 
 
+def with_all_items() -> Mapping[str, Any] | None:
+    """The committed counts, if all items were asked: of a few, what is held at once is too little
+    to plan with."""
+    told = counted()
+    return told if told and not told["n_items"] else None
+
+
 def counted(root: Path | None = None) -> Mapping[str, Any] | None:
     """The committed counts; None where there are none, UserError where they are broken."""
     path = (root or paths.ROOT) / COUNTED
@@ -141,7 +148,8 @@ def work_of(told: Mapping[str, Any], chapter: str, shape: Shape) -> Work:
 def growth(told: Mapping[str, Any], chapter: str, count: str, layers: int) -> float:
     """How many times as much a count is at so many layers as at the small model's own.
 
-    A parabola through the depths that were counted, by least squares where there are more.
+    A parabola through the depths that were counted, by least squares where there are more; a line
+    through two; with one alone, work is taken to be proportional to depth.
     """
     import numpy as np
 
@@ -150,6 +158,8 @@ def growth(told: Mapping[str, Any], chapter: str, count: str, layers: int) -> fl
     at = told["sizes"]["layers"]
     if layers == at or not any(values):
         return 1.0
+    if len(depths) == 1:
+        return layers / at
     fitted = np.polynomial.Polynomial.fit(depths, values, deg=min(2, len(depths) - 1))
     return max(0.0, float(fitted(layers) / fitted(at)))
 

@@ -154,7 +154,7 @@ def needs_of(
 
 def _held(layers: int, chapter: str) -> tuple[int, int]:
     """Vectors in the largest recorded stream, and tokens of the longest prompt."""
-    if (told := costing.counted()) is None:
+    if (told := costing.with_all_items()) is None:
         return PARTS * layers * PROMPTS, TOKENS
     shape = costing.Shape(layers=layers, width=1, vocabulary=1)
     done = costing.work_of(told, chapter, shape)
@@ -267,7 +267,7 @@ def spread_of(needs: Needs, machine: Machine) -> Offload:
     memory = min(max(0, machine.memory - needs.beside), needs.in_dtype - gpus)
     disk = needs.in_dtype - gpus - memory
     seconds = None
-    if told := costing.counted():
+    if told := costing.with_all_items():
         shape = costing.Shape(layers=needs.layers, width=1, vocabulary=1)
         passes = costing.work_of(told, costing.EVERY, shape).passes / needs.layers
         batches = passes / (needs.rows * needs.tokens)

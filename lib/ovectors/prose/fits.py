@@ -102,8 +102,11 @@ def where(found: Fit) -> str:
 
 def chapter_needs(models: Sequence[str] = SHOWN) -> str:
     """What each chapter holds beside the weights, for a few models of unlike size."""
-    if (told := costing.counted()) is None:
-        return "The chapters' work has not been counted yet.\n"
+    if (told := costing.with_all_items()) is None:
+        return (
+            "The chapters' work has not been counted with all items yet (`python -m "
+            "benchmarks.chapter_costs` does); the table above takes the same upper bound for all.\n"
+        )
     rows = []
     for chapter in (name for name in told["chapters"] if name != costing.EVERY):
         cells = [f"{{chapter}}`{chapter}`"]

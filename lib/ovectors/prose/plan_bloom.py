@@ -53,7 +53,7 @@ def plan() -> str:
         foretold(told),
         "## Time",
         time_words(spec),
-        times(spec, work),
+        times(told, spec, work),
         offload(needs),
     ]
     return "\n\n".join(parts) + "\n"
@@ -107,12 +107,12 @@ def _nodes(gpus: int) -> str:
 def how_counted(told: Mapping[str, Any]) -> str:
     """What was run, with which versions."""
     versions = listed([f"{name} {version}" for name, version in told["versions"].items()])
-    items = f"{told['n_items']} items of each task" if told["n_items"] else "all items"
     return (
-        f"Every chapter was run on `{told['model']}` with {items}, and PyTorch's own counter of "
-        f"operations looked on ({told['date']}, {versions}). Divided by what one token costs in "
-        "one block, one state in the head, and one token at which another looks, this gives "
-        "numbers that no longer depend on the width; how they grow with depth was counted on the "
+        f"Every chapter was run on `{told['model']}` with {_items(told)}, and every matrix product "
+        f"was counted by PyTorch's own formulas ({told['date']}, {versions}). Divided by what one "
+        "token costs in one block, one state in the head, and one token at which another looks, "
+        "this gives numbers that no longer depend on the width; how they grow with depth was "
+        "counted on the "
         f"same model with idle blocks in between ({listed(_depths(told))} layers, "
         f"{told['few_items']} items of each task)."
     )
@@ -156,7 +156,10 @@ def _number(value: float) -> str:
 def foretold(told: Mapping[str, Any]) -> str:
     """How far the growth with depth can be trusted: the deepest count against the others."""
     if len(told["by_layers"]) < 3:
-        return "Too few depths were counted to test how work grows with depth."
+        return (
+            "Too few depths were counted to test how work grows with depth. It is taken to follow "
+            "a line, which is too little where a sweep starts at every layer."
+        )
     kinds = ("blocks", "attention", "head")
     apart = {}
     for chapter in told["chapters"]:
@@ -186,7 +189,7 @@ def time_words(spec: ModelSpec) -> str:
     )
 
 
-def times(spec: ModelSpec, work: Mapping[str, Work]) -> str:
+def times(told: Mapping[str, Any], spec: ModelSpec, work: Mapping[str, Work]) -> str:
     """How long each chapter takes on each GPU with each budget."""
     ways = [
         (gpu, fitting.needs_of(spec, budget=size_of), size_of)
@@ -207,7 +210,12 @@ def times(spec: ModelSpec, work: Mapping[str, Work]) -> str:
             for gpu, needs, _ in ways
         ]
         rows.append([_chapter(chapter), *map(duration, took)])
-    return "\n".join(table(["chapter, all times calculated", *heads], rows))
+    lines = table(["chapter, all times calculated", *heads], rows)
+    return "\n".join([*lines, "", f"For {_items(told)}, as they were counted."])
+
+
+def _items(told: Mapping[str, Any]) -> str:
+    return f"{told['n_items']} items of each task" if told["n_items"] else "all items"
 
 
 def offload(needs: Needs) -> str:
@@ -219,7 +227,8 @@ def offload(needs: Needs) -> str:
         spread = fitting.spread_of(needs, machine)
         held = f"{size(spread.gpus)} on GPUs, {size(spread.memory)} in memory, "
         held += f"{size(spread.disk)} on disk"
-        said.append(f"- {name}: {held}; {duration(spread.seconds)} of moving weights.")
+        took = "" if spread.seconds is None else f"; {duration(spread.seconds)} of moving weights"
+        said.append(f"- {name}: {held}{took}.")
     link, disk = (f"{rate / 1e9:.0f} GB" for rate in (fitting.LINK, fitting.DISK))
     return "\n".join(
         [
