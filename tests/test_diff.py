@@ -11,7 +11,7 @@ import pytest
 import made_up_runs
 import trivial
 from made_up_runs import claim
-from ovectors import cli, diff, paths, results
+from ovectors import cli, diff, paths, results, runs
 from ovectors.claims import Measured
 from ovectors.errors import UserError
 from ovectors.record import publish
@@ -62,8 +62,8 @@ def test_numbers_agree_where_their_intervals_overlap(project, value, agreement, 
     assert found.same == same
 
 
-def number(value: float | None, low: float | None, high: float | None) -> Measured:
-    return Measured(relation="r", name="x", value=value, low=low, high=high, n=10)
+def number(value: float | None, low: float | None, high: float | None, n: int = 10) -> Measured:
+    return Measured(relation="r", name="x", value=value, low=low, high=high, n=n)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,21 @@ def number(value: float | None, low: float | None, high: float | None) -> Measur
         ((0.5, 0.4, 0.6), (0.5, 0.4, 0.6), "equal"),
         ((0.5, 0.4, 0.6), (0.7, 0.6, 0.8), "agrees"),
         ((0.5, 0.4, 0.6), (0.71, 0.61, 0.8), "differs"),
-        ((0.5, None, None), (0.5, 0.4, 0.6), "agrees"),
+        ((0.5, None, None), (0.61, 0.4, 0.8), "agrees"),
         ((0.3, None, None), (0.5, 0.4, 0.6), "differs"),
         ((None, None, None), (0.5, 0.4, 0.6), "differs"),
         ((None, None, None), (None, None, None), "equal"),
         (None, (0.5, 0.4, 0.6), "only in B"),
         ((0.5, 0.4, 0.6), None, "only in A"),
+        ((0.5, 0.4, 0.6, 400), (0.51, 0.4, 0.6, 400), "close"),  # 4 items of 400
+        ((0.5, 0.4, 0.6, 400), (0.5125, 0.4, 0.6, 400), "agrees"),  # 5 of them
+        ((0.5, 0.4, 0.6, 20), (0.55, 0.4, 0.6, 20), "close"),  # one item, always
+        ((0.5, 0.45, 0.55, 20), (0.6, 0.56, 0.65, 20), "differs"),  # two of them
+        ((30.4, 25.0, 35.0, 300), (30.2, 25.0, 35.0, 300), "close"),  # a mean rank
+        ((30.4, 25.0, 35.0, 300), (30.0, 25.0, 35.0, 300), "agrees"),
+        ((0.5, 0.4, 0.6, 400), (0.5, 0.4, 0.6, 404), "close"),
+        ((0.5, 0.4, 0.6, 400), (0.5, 0.4, 0.6, 405), "agrees"),
+        ((0.5, 0.4, 0.6), (0.6, 0.5, 0.7), "close"),
     ],
 )
 def test_agreement(a, b, said):
@@ -96,8 +105,35 @@ def test_published_results_are_compared_with_the_runs_here(project, capsys):
     assert "0.8 [0.7, 0.9] n=100" in out and "0.3 [0.2, 0.4] n=100" in out
     assert cli.main(["diff", "published", "mine", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
-    assert (told["same"] is False and told["claims"][0]["verdicts"][0] == "supported") or True
+    assert told["same"] is False and told["claims"][0]["verdicts"][0] == "supported"
     assert {row["agreement"] for row in told["claims"][0]["rows"]} == {"equal", "differs"}
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict_too", "close"), [(0.807, False, 0), (0.85, False, 1), (0.807, True, 1)]
+)
+def test_ci_fails_on_more_than_machines_differ_by(project, capsys, value, verdict_too, close):
+    """100 items a number: one of them may come out otherwise, five may not; no verdict may."""
+    other = copy(write(project, 0.8), "other")
+    mine = write(project, value)
+    if verdict_too:
+        rewrite(mine, "verdict", "not testable here")
+    both = ["diff", str(other), str(mine)]
+    assert cli.main(both) == int(verdict_too)
+    capsys.readouterr()
+    assert cli.main([*both, "--close"]) == close
+    out = capsys.readouterr().out
+    assert ("past_tense" in out) == (value == 0.85) and ("verdict " in out) == verdict_too
+
+
+def rewrite(folder: Path, key: str, value: object) -> None:
+    """Change a claim of a run, and let its sidecar vouch for it."""
+    (path,) = folder.rglob("claims/*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    (sidecar,) = folder.glob("*.json")
+    told = json.loads(sidecar.read_text())
+    told["files"] = runs.hashes_below(folder / sidecar.stem)
+    sidecar.write_text(json.dumps(told))
 
 
 def test_what_of_the_key_changed_is_told(project):

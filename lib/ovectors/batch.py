@@ -132,7 +132,7 @@ def plan(
 
 def _job(chapter: Chapter, spec: ModelSpec, given: Mapping[str, Any], *, force: bool) -> Job:
     asked = spec.name if spec.group != "other" else str(spec.folder or spec.hub_id)
-    parameters = check_parameters(chapter, {**given, "model": asked})
+    parameters = check_parameters(chapter, {**fitting.settled(asked, given), "model": asked})
     parts = _parts(chapter, parameters, spec)
     return Job(
         chapter=chapter, spec=spec, asked=asked, parameters=parameters, parts=parts, forced=force

@@ -95,18 +95,20 @@ def models(fits: bool) -> None:
     """List the models known by name; any other hub id or local folder works too.
 
     With --fits: the bytes of weights in 16 and 32 bits, of keys and values and the recorded stream
-    of a chapter, all of it together, and where this machine has room for that now. No weights are
-    looked at.
+    of the chapter that takes most, all of it together; whether and where this machine has room for
+    that now, and how many prompts go into a batch. No weights are looked at.
     """
     from ovectors.catalogue import catalogue_rows
 
-    heads = ["name", "parameters", "layers", "dtype", "memory", "source", "here"]
-    needed = ["16 bit", "32 bit", "keys+values", "stream", "in all"]
+    whence = [] if fits else ["memory", "source"]
+    heads = ["name", "parameters", "layers", "dtype", *whence, "here"]
+    needed = ["16 bit", "32 bit", "keys+values", "stream", "in all", "batch"]
     more = ["fits", *needed, "where"] if fits else []
     table = terminal.table(*heads, *more, numbers=("parameters", "layers", "memory", *needed))
     for row in catalogue_rows():
         cells = [row["name"], terminal.count(row["parameters"]), str(row["layers"] or "?")]
-        cells += [row["dtype"] or "as stored", terminal.size(row["memory_bytes"]), row["source"]]
+        cells += [row["dtype"] or "as stored"]
+        cells += [] if fits else [terminal.size(row["memory_bytes"]), row["source"]]
         table.add_row(*cells, terminal.yes(row["here"]), *(_fitting(row["name"]) if fits else []))
     terminal.console().print(table)
 
@@ -115,15 +117,17 @@ def _fitting(name: str) -> list[str]:
     """What a model needs, and where it fits."""
     from ovectors import fitting
     from ovectors.catalogue import model_spec
+    from ovectors.prose.fits import where
 
     spec = model_spec(name)
     needs, found = fitting.needs_of(spec), fitting.fit(spec, fitting.this_machine())
-    sizes = [None] * 5
+    told = ["?"] * 6
     if needs is not None:
         halves, wholes = (needs.weights[dtype] for dtype in ("float16", "float32"))
         sizes = [halves, wholes, needs.keys_values, needs.stream, needs.total]
-    where = found.reason or found.where
-    return [terminal.yes(found.where != "no"), *map(terminal.size, sizes), where]
+        told = [*map(terminal.size, sizes), str(needs.rows)]
+    said = found.reason if found.where == "no" else where(found)
+    return [terminal.yes(found.where != "no"), *told, said]
 
 
 @commands.command()

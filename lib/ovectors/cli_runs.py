@@ -28,7 +28,7 @@ _ENDS |= {"skipped": "skipped", "not started": "not started (--keep-going goes o
 def _parameter_options(command: Callable) -> Callable:
     """The options that become a chapter's parameters."""
     for option in (
-        click.option("--dtype", help="auto, float32, bfloat16, ..."),
+        click.option("--dtype", help="auto, float32, bfloat16, ...; fit: one that fits here."),
         click.option("--device", help="auto, cpu, cuda, cuda:N or mps"),
         click.option("--seed", type=int),
         click.option("--n-items", type=click.IntRange(min=0), help="Items per task; 0 means all."),
@@ -45,7 +45,9 @@ def _parameter_options(command: Callable) -> Callable:
 @click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, help="Chapters at a time.")
 @click.option("--keep-going", "-k", is_flag=True, help="Go on with the others after a failure.")
 @click.option("--force", "-f", is_flag=True, help="Also run what is whole and current.")
-@click.option("--unfit-too", is_flag=True, help="Also models that this machine has no room for.")
+@click.option(
+    "--unfit-too", is_flag=True, help="Also models that do not fit, or only by offloading."
+)
 @click.option("--only-failed", is_flag=True, help="Only what failed when it was last run.")
 @click.option("--dry-run", "-n", is_flag=True, help="Say what would run, and why; write nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but what failed.")
@@ -205,43 +207,52 @@ def _stands(verdict: Verdict) -> str:
 @click.command()
 @click.argument("a")
 @click.argument("b")
+@click.option("--close", is_flag=True, help="Fail on more than what machines differ by.")
 @click.option("--all", "everything", is_flag=True, help="Also show the numbers that agree.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
-def diff(a: str, b: str, everything: bool, as_json: bool) -> None:
+def diff(a: str, b: str, close: bool, everything: bool, as_json: bool) -> None:
     """Compare the verdicts in two folders of results, A and B, number by number.
 
     A folder is book/runs (`mine`), book/results (`published`), one model's in either, or the
-    results of runs made by hand. Two numbers agree where their intervals overlap. Exit code 0: all
-    verdicts are the same and all numbers agree; 1: some are not, or are on one side only; 2: bad
-    input.
+    results of runs made by hand. Two numbers agree where their intervals overlap; they are close
+    where they are no further apart than if one item, or one in a hundred, had come out otherwise,
+    as rounding on another machine may do. Exit code 0: all verdicts are the same and all numbers
+    agree (with --close: are close); 1: some are not, or are on one side only; 2: bad input.
     """
     from dataclasses import asdict
 
     from ovectors.diff import compare
 
     found = compare(a, b)
-    differing = [one for one in found if not one.same]
+    differing = [one for one in found if not (one.close if close else one.same)]
     if as_json:
         told = {"same": not differing, "claims": [asdict(one) for one in found]}
         click.echo(json.dumps(told, indent=1, default=lambda number: number.model_dump()))
     else:
-        _show_diff(found, everything=everything)
+        _show_diff(found, fine=_fine(close=close, everything=everything))
     if differing:
         raise CommandFailed(FAILED)
 
 
-def _show_diff(found: Sequence[Comparison], *, everything: bool) -> None:
+def _fine(*, close: bool, everything: bool) -> tuple[str, ...]:
+    """How near two numbers must be to need no line."""
+    if everything:
+        return ()
+    return ("equal", "close") if close else ("equal", "close", "agrees")
+
+
+def _show_diff(found: Sequence[Comparison], *, fine: Sequence[str]) -> None:
     heads = ("model", "claim", "relation", "number", "A", "B", "")
     table = terminal.table(*heads)
     for one in found:
         named = (one.model, one.claim or one.chapter)
         if one.trouble:
             table.add_row(*named, "", "", "", "", one.trouble)
-        elif one.verdicts[0] != one.verdicts[1] or everything:
+        elif one.verdicts[0] != one.verdicts[1] or not fine:
             same = one.verdicts[0] == one.verdicts[1]
             table.add_row(*named, "", "verdict", *one.verdicts, "equal" if same else "differs")
         for row in one.rows:
-            if everything or row.agreement not in ("equal", "agrees"):
+            if row.agreement not in fine:
                 numbers = (_number(row.a), _number(row.b))
                 table.add_row(*named, row.relation, row.name, *numbers, row.agreement)
     if table.row_count:

@@ -15,7 +15,12 @@ from ovectors.claims import Claim, Measured
 from ovectors.errors import UserError
 from ovectors.results import BrokenResult
 
-Agreement = Literal["equal", "agrees", "differs", "only in A", "only in B"]
+Agreement = Literal["equal", "close", "agrees", "differs", "only in A", "only in B"]
+CLOSE = 0.01
+"""Two machines round differently, and an item whose two best tokens are nearly equal may then come
+out otherwise: so large a share of the items may, one of them always. The numbers of verdicts are
+means over items of something between -1 and 1; mean ranks are larger, and may move in proportion.
+"""
 WORDS = {"mine": "RUNS", "published": "PUBLISHED"}
 """Names for two folders of the project: the runs here, and what is committed of earlier ones."""
 
@@ -23,12 +28,13 @@ WORDS = {"mine": "RUNS", "published": "PUBLISHED"}
 @dataclass(frozen=True, kw_only=True)
 class Side:
     """The verdicts of one chapter on one model in a folder; `parts` is empty where no key is known,
-    and `trouble` tells why they cannot be trusted."""
+    `started` where no time is, and `trouble` tells why they cannot be trusted."""
 
     model: str
     chapter: str
     claims: Mapping[str, Claim]
     parts: Mapping[str, Any]
+    started: str = ""
     trouble: str = ""
 
 
@@ -36,8 +42,9 @@ class Side:
 class Row:
     """One number on both sides, None where a side does not have it.
 
-    "equal": the same to the last digit; "agrees": the intervals overlap (a number without one
-    stands for itself); "differs": they do not, or only one side could measure it.
+    "equal": the same to the last digit; "close": no further apart than two machines may be that run
+    the same code (`CLOSE`); "agrees": the intervals overlap (a number without one stands for
+    itself); "differs": they do not, or only one side could measure it.
     """
 
     relation: str
@@ -54,6 +61,7 @@ class Comparison:
     Attributes:
         verdicts: of A and B, "" where one is not there.
         changed: the parts of the key that differ; reasons: each thing that does, a line each.
+        one_run: whether A and B come from one and the same run, so that nothing was tested.
         trouble: what is wrong with the files of either side.
     """
 
@@ -64,12 +72,21 @@ class Comparison:
     rows: tuple[Row, ...]
     changed: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    one_run: bool = False
     trouble: str = ""
 
     @property
     def same(self) -> bool:
         """Whether the verdicts are one, and no number differs."""
-        agreed = all(row.agreement in ("equal", "agrees") for row in self.rows)
+        return self._alike("equal", "close", "agrees")
+
+    @property
+    def close(self) -> bool:
+        """The same, and every number as near as two machines that run the same code may be."""
+        return self._alike("equal", "close")
+
+    def _alike(self, *enough: Agreement) -> bool:
+        agreed = all(row.agreement in enough for row in self.rows)
         return agreed and self.verdicts[0] == self.verdicts[1] and not self.trouble
 
 
@@ -131,7 +148,7 @@ def _published(folder: Path) -> Iterator[Side]:
         ]
         trouble = f"{changed[0]} is not what was published" if changed else ""
         claims = {} if trouble else _claims(folder, kept.files)
-        place = {"model": folder.name, "chapter": kept.chapter}
+        place = {"model": folder.name, "chapter": kept.chapter, "started": kept.started}
         yield Side(**place, claims=claims, parts=kept.parts, trouble=trouble)
 
 
@@ -146,7 +163,8 @@ def _runs(folder: Path) -> Iterator[Side]:
         saved = folder / path.stem
         trouble = "" if runs.hashes_below(saved) == sidecar.files else "its files were changed"
         claims = {} if trouble else _claims(saved, sidecar.files)
-        yield Side(**place, claims=claims, parts=sidecar.parts, trouble=trouble)
+        made = {"parts": sidecar.parts, "started": sidecar.started}
+        yield Side(**place, **made, claims=claims, trouble=trouble)
 
 
 def _by_hand(folder: Path) -> Iterator[Side]:
@@ -174,6 +192,7 @@ def _compared(model: str, chapter: str, a: Side | None, b: Side | None) -> Itera
     reasons = keys.differences(a.parts, b.parts) if known else []
     told = {"model": model, "chapter": chapter, "changed": tuple(changed)}
     told["reasons"] = tuple(reasons)
+    told["one_run"] = bool(known and a.parts == b.parts and a.started == b.started != "")
     for name, side in (("A", a), ("B", b)):
         if side is not None and side.trouble:
             trouble = f"{name}: {side.trouble}"
@@ -209,8 +228,17 @@ def agreement(a: Measured | None, b: Measured | None) -> Agreement:
         return "equal"
     if a.value is None or b.value is None:
         return "differs"
+    if _close(a.value, b.value, n=min(a.n, b.n), more=abs(a.n - b.n)):
+        return "close"
     (low, high), (other_low, other_high) = _interval(a), _interval(b)
     return "agrees" if low <= other_high and other_low <= high else "differs"
+
+
+def _close(a: float, b: float, *, n: int, more: int) -> bool:
+    """Whether two means over `n` items, one of them over so many `more`, are close (`CLOSE`)."""
+    items = max(1.0, CLOSE * n)
+    apart = abs(a - b) / max(1.0, abs(a), abs(b))
+    return more <= items and n * apart <= items + 1e-9  # 0.51 - 0.5 is more than 0.01
 
 
 def _interval(one: Measured) -> tuple[float, float]:

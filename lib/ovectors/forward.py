@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from ovectors.budget import budget_bytes
 from ovectors.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ovectors.models import LanguageModel
 
 # What one pass may take on top of the weights, unless a caller says otherwise.
-BUDGET_BYTES = 512 * 2**20
+BUDGET_BYTES = budget_bytes()
 
 
 class Encoded(Protocol):

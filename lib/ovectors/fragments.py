@@ -9,6 +9,11 @@ not_run.md          what has results and what has none
 explorer_data.md    of which models the explorer has data
 costs.md            what a sweep costs, from the benchmark
 noise.md            how far right answers are apart, from its measurement
+measured_costs.md   time and memory of every run
+fits.md             which models fit which machines
+chapter_needs.md    what chapters hold beside the weights
+plan_bloom.md       what the largest model of the paper would take
+published.md        published results beside those of the runs here
 """
 
 from __future__ import annotations
@@ -24,9 +29,11 @@ from ovectors.claims import LEAST_ITEMS, RULES, Claim
 from ovectors.explorer import files as explorer
 from ovectors.landing import cards, journey
 from ovectors.landing.cards import Card
+from ovectors.prose import fits, plan_bloom
 from ovectors.prose.costs import costs
 from ovectors.prose.front import claim_name
 from ovectors.prose.noise import noise
+from ovectors.prose.published import published
 from ovectors.results import load_json, load_table, read_manifest
 from ovectors.splits import DEVELOPMENT_SHARE
 from ovectors.statistics import N_RESAMPLES
@@ -54,6 +61,11 @@ def write(folder: Path, pages: Sequence[Page]) -> None:
         "not_run": not_run_markdown(),
         "costs": costs(),
         "noise": noise(),
+        "measured_costs": fits.measured_costs(),
+        "fits": fits.fits_table(),
+        "chapter_needs": fits.chapter_needs(),
+        "plan_bloom": plan_bloom.plan(),
+        "published": published(),
     }
     for name, text in pieces.items():
         (folder / f"{name}.md").write_text(text.strip() + "\n", "utf-8")

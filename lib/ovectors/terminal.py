@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
+_TIMES = ((2 * 86_400, 86_400, "days"), (2 * 3600, 3600, "hours"), (120, 60, "minutes"))
+
 signals: list[int] = []
 """Those that asked the command to end, in order."""
 
@@ -98,3 +100,12 @@ def size(number: int | None) -> str:
         if number >= unit_size:
             return f"{number / unit_size:.3g} {unit}"
     return f"{number} B"
+
+
+def duration(seconds: float) -> str:
+    """`45 seconds`, `3 minutes`, `2.5 hours`, `12 days`."""
+    for least, unit, name in _TIMES:
+        if seconds >= least:
+            number = seconds / unit
+            return f"{number:.2g} {name}" if number < 10 else f"{number:,.0f} {name}"
+    return f"{seconds:.0f} seconds"
