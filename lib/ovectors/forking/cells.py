@@ -71,7 +71,7 @@ def _tags(cell: nbformat.NotebookNode) -> list[str]:
 def _own_names(text: str, study: Study) -> str:
     """The study's name and number where the source had its own."""
     text = text.replace(study.source.name, study.chapter)
-    return re.sub(rf"--chapter {study.source.number}\b", f"--chapter {study.number}", text)
+    return re.sub(rf"--(chapter|from) {study.source.number}\b", rf"--\1 {study.number}", text)
 
 
 def _own_code(code: str, ids: Mapping[str, str]) -> str:
