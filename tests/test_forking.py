@@ -73,7 +73,9 @@ def test_a_fork_has_names_labels_ids_and_rules_of_its_own(project, source):
     labels, others = own_labels(notebook), own_labels(notebooks.read_notebook(parent.path))
     assert len(labels) == len(others) and not labels & others
     assert all(cell.id.startswith("my-study-") for cell in notebook.cells)
-    code = "\n".join(notebooks.code_of(study.notebook))
+    sources_of_cells = notebooks.code_of(study.notebook)
+    assert len(sources_of_cells) <= 20 and max(one.count("\n") for one in sources_of_cells) < 15
+    code = "\n".join(sources_of_cells)
     assert f'"{study.chapter}"' in code and parent.name not in code
     captions = [
         c.metadata.get("mystnb", {}).get("figure", {}).get("caption") for c in cells(made[0])
@@ -227,13 +229,15 @@ def interval(value: float, *, n: int = 50) -> Interval:
     return Interval(value=value, low=value - 0.1, high=value + 0.1, n=n)
 
 
-def evidence(*relations: str, paper: float = 0.5, control: float = 0.5) -> list[Evidence]:
+def evidence(
+    *relations: str, paper: float = 0.5, sense: float = 0.5, control: float = 0.5
+) -> list[Evidence]:
     return [
         Evidence(relation=one, criterion=name, found=interval(value), bound=0, **how)
         for one in relations
         for name, value, how in (
             ("main", paper, {"paper": True}),
-            ("sense", paper, {"guard": True}),
+            ("sense", sense, {"guard": True}),
             ("control", control, {}),
         )
     ]
@@ -265,6 +269,7 @@ def write_rules(project: Path, text: str, chapter: str = "08_my_study") -> Path:
         (1, evidence("a", control=-0.5), "partly"),
         (2, evidence("a", control=-0.5), "not supported"),
         (1, evidence("a", paper=0.05), "not supported"),
+        (1, evidence("a", sense=-0.5), "not supported"),
         (1, [], "not testable here"),
     ],
 )
