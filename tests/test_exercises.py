@@ -99,9 +99,9 @@ def test_the_code_of_every_solution_runs(block, untrained_folder, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [b for b in BLOCKS if "mini-2m" in b.code], ids=str)
-def test_the_code_of_every_solution_finds_numbers_on_the_embedded_model(block, tmp_path):
+def test_the_code_of_every_solution_finds_something_on_the_embedded_model(block, tmp_path):
     said = printed(block, "mini-2m", tmp_path)
-    assert "nan" not in said and re.search(r"\d", said)
+    assert said.strip() and not re.search(r"\bnan\b", said)
 
 
 @pytest.mark.slow
