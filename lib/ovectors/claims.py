@@ -163,11 +163,12 @@ RULES = {
         ),
     )
 }
-"""Every claim by its id. All intervals are corrected for the number of relations they stand for."""
+"""The book's claims by id; `studies` has those of forks. All intervals are corrected for the number
+of relations they stand for."""
 
 
 class Measured(BaseModel):
-    """A number of a verdict, with its interval; bound, holds and paper as in its `Evidence`."""
+    """A number of a verdict, with its interval; bound to guard as in its `Evidence`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -180,6 +181,7 @@ class Measured(BaseModel):
     bound: float | None = None
     holds: bool | None = None
     paper: bool = False
+    guard: bool = False
 
 
 class Published(BaseModel):
@@ -295,7 +297,8 @@ def context(relation: str, name: str, found: Interval) -> Measured:
 
 def _measured(one: Evidence) -> Measured:
     shown = context(one.relation, one.criterion, one.found)
-    return shown.model_copy(update={"bound": one.bound, "holds": one.holds, "paper": one.paper})
+    told = {"bound": one.bound, "holds": one.holds, "paper": one.paper, "guard": one.guard}
+    return shown.model_copy(update=told)
 
 
 def _numbers(found: Interval) -> dict[str, float | None]:

@@ -185,6 +185,27 @@ def explore(models: tuple[str, ...], **settings: Any) -> None:
 
 
 @commands.command()
+@click.argument("name")
+@click.option("--from", "source", required=True, metavar="CHAPTER", help="Its number or its name.")
+@click.option("--title", default="", help="Its heading; made from NAME if not given.")
+@click.option("--pairs", type=click.Path(path_type=Path), help="A CSV file of pairs to measure.")
+def fork(name: str, source: str, title: str, pairs: Path | None) -> None:
+    """Make a chapter NAME from another one: notebook, rules, test and a line in _toc.yml.
+
+    All of it is written or nothing. To undo it, delete what it says that it made.
+    """
+    from ovectors import paths
+    from ovectors.forking.files import fork as make
+
+    study, (*made, toc) = make(name, source, title=title, pairs=pairs)
+    say(f"Chapter {study.number}, {study.title}, from chapter {study.source.number}:")
+    for path in made:
+        say(f"  {path.relative_to(paths.ROOT)}")
+    say(f"and a line in {toc.name}. Reword its rules before its first run:")
+    say(f"  ovectors run --chapter {study.number}")
+
+
+@commands.command()
 @click.option("--verbose", "-v", is_flag=True, help="Show what Sphinx says while it builds.")
 def book(verbose: bool) -> None:
     """Build the book from all runs that are whole and current; it opens without a network."""

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ovectors import catalogue, keys, paths, record, results, runs
-from ovectors.claims import RULES, Claim
+from ovectors import catalogue, keys, paths, record, results, runs, studies
+from ovectors.claims import Claim
 from ovectors.notebooks import Chapter, find_chapters
 from ovectors.record import Kept
 from ovectors.results import BrokenResult
@@ -74,7 +74,7 @@ def gather(by_hand: Path | None = None) -> list[Finding]:
     A file counts only where its hash is right. `by_hand` is the `results/` folder of runs made
     without the batch, if any.
     """
-    wanted = dict.fromkeys(rule.chapter for rule in RULES.values())
+    wanted = dict.fromkeys(rule.chapter for rule in studies.all_rules().values())
     chapters = {chapter.name: chapter for chapter in find_chapters()}
     models = {*runs.models_with_runs(), *record.models_with_record()}
     if by_hand is not None:

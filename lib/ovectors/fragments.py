@@ -23,9 +23,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovectors import comparison, paths, runs
+from ovectors import comparison, paths, runs, studies
 from ovectors.catalogue import catalogue
-from ovectors.claims import LEAST_ITEMS, RULES, Claim
+from ovectors.claims import LEAST_ITEMS, Claim
 from ovectors.explorer import files as explorer
 from ovectors.landing import cards, journey
 from ovectors.landing.cards import Card
@@ -92,8 +92,8 @@ def claim_cards(pages: Iterable[Page]) -> list[Card]:
             claim = Claim.model_validate_json((page.place.results / file.file).read_bytes())
             address = f"{page.document}.html"
             found.append(Card(claim=claim, page=address, provenance=manifest.provenance))
-    order = [*RULES]
-    return sorted(found, key=lambda card: order.index(card.claim.id))
+    order = {claim: place for place, claim in enumerate(studies.all_rules())}
+    return sorted(found, key=lambda card: order.get(card.claim.id, len(order)))
 
 
 def quoted_findings(pages: Iterable[Page]) -> list[str]:
@@ -126,11 +126,11 @@ def _has_stages(page: Page) -> bool:
 
 
 def rules_markdown() -> str:
-    """The rules as a list, word for word as `claims.RULES` has them."""
+    """The rules as a list, word for word as they judge."""
     lines = [
         f"- **{claim_name(rule.id)}** ({rule.section or 'not in the paper'}; "
         f"{{chapter}}`{rule.chapter}`). *{rule.question}* {rule.sentence}"
-        for rule in RULES.values()
+        for rule in studies.all_rules().values()
     ]
     return "\n".join(lines)
 
@@ -141,7 +141,7 @@ def not_run_markdown() -> str:
     for finding in comparison.gather():
         if finding.condition == "whole":
             whole.setdefault(finding.name, set()).add(finding.chapter)
-    count = len({rule.chapter for rule in RULES.values()})
+    count = len({rule.chapter for rule in studies.all_rules().values()})
     has = [f"`{name}` ({len(found)} of {count} chapters)" for name, found in whole.items()]
     lines = [f"- **With results:** {', '.join(has) or 'none'}."]
     groups: dict[str, str] = {"paper": "Of the paper, without", "follow-up": "Others, without"}

@@ -45,9 +45,9 @@ def key_parts(
     """Everything the key is made of, part by part, so that it can be said which part changed.
 
     chapter: the notebook's source; library: the modules it uses, directly or not, and data: the
-    package's data files, both file by file; model: which weights, `identity` where that is known
-    otherwise; parameters: all of them, defaults included; versions: of Python and the packages that
-    compute.
+    package's data files and the chapter's own, both file by file; model: which weights, `identity`
+    where that is known otherwise; parameters: all of them, defaults included; versions: of Python
+    and the packages that compute.
     """
     return {
         **source_parts(chapter),
@@ -63,7 +63,7 @@ def source_parts(chapter: notebooks.Chapter) -> dict[str, Any]:
     return {
         "chapter": notebooks.source_hash(chapter.path),
         "library": _hashes(library_sources(notebooks.code_of(chapter.path))),
-        "data": _hashes(_data_files()),
+        "data": _hashes(_data_files()) | _hashes(chapter.own_files, below=chapter.path.parent),
     }
 
 
@@ -224,12 +224,14 @@ def _data_files() -> list[Path]:
     return [*sorted(data), paths.PACKAGE / "published.toml"]
 
 
-def _hashes(files: Iterable[Path]) -> dict[str, str]:
-    """A hash of each file's content, by its path in the package; line ends do not count."""
+def _hashes(files: Iterable[Path], *, below: Path | None = None) -> dict[str, str]:
+    """A hash of each file's content, by its path in the package, or in another folder; line ends do
+    not count."""
     found = {}
     for path in files:
         content = path.read_bytes().replace(b"\r\n", b"\n")
-        found[path.relative_to(paths.PACKAGE).as_posix()] = hashlib.sha256(content).hexdigest()[:16]
+        name = path.relative_to(below or paths.PACKAGE).as_posix()
+        found[name] = hashlib.sha256(content).hexdigest()[:16]
     return found
 
 

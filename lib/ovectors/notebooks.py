@@ -41,6 +41,12 @@ class Chapter:
         told = read_notebook(self.path).metadata.get(METADATA, {})
         return told.get("scope") == ALL_MODELS
 
+    @property
+    def own_files(self) -> tuple[Path, ...]:
+        """What it brings along (`studies`): the files of a folder of its name beside it."""
+        found = self.path.with_suffix("").glob("[!.]*")
+        return tuple(sorted(path for path in found if path.is_file()))
+
 
 def find_chapters(folder: Path | None = None) -> tuple[Chapter, ...]:
     """Every `NN_name.ipynb` of the folder, by number; UserError where there is none."""

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ovectors.claims import RULES
 from ovectors.experiments.across.judge import LANGUAGE_MODEL, MINIATURE, OWN
 from ovectors.experiments.stages.judge import ANSWER, APPLICATION
 from ovectors.figures.style import BLUE, GREY, ORANGE, PALETTE, YELLOW, apply_style, empty, panels
 from ovectors.prose.across import FEW_ITEMS, MANY_RELATIONS, size
 from ovectors.prose.common import title
 from ovectors.prose.front import claim_name
+from ovectors.studies import all_rules
 
 # How a state is drawn: marker, how it is filled, colour. Shapes alone tell them apart.
 STATES = {
@@ -84,7 +84,7 @@ def value_over_size(headlines: pd.DataFrame) -> Figure:
     More than MANY_RELATIONS relations are small circles that are not told apart.
     """
     shown = headlines[headlines["value"].notna() & headlines["parameters"].notna()]
-    claims = [claim for claim in RULES if claim in set(shown["claim"])]
+    claims = [claim for claim in all_rules() if claim in set(shown["claim"])]
     if not claims:
         return empty("no claim has a value on a model of known size")
     figure, axes = panels(len(claims), width=4.4, height=3.0)

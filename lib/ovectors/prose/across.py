@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ovectors.claims import RULES
 from ovectors.experiments.stages.judge import APPLICATION
 from ovectors.prose.common import interval, listed, title
 from ovectors.prose.front import cell, claim_name
+from ovectors.studies import all_rules
 
 if TYPE_CHECKING:
     from ovectors.claims import Published
@@ -57,7 +57,7 @@ def claim_list() -> str:
     """Every claim with its question and where the paper makes it."""
     return "\n".join(
         f"- **{claim_name(rule.id)}** ({rule.section or 'not in the paper'}): {rule.question}"
-        for rule in RULES.values()
+        for rule in all_rules().values()
     )
 
 
@@ -99,7 +99,7 @@ def value_table(headlines: pd.DataFrame) -> str:
     models = list(dict.fromkeys(headlines["model"]))
     lines = ["| claim | relation | " + " | ".join(f"`{model}`" for model in models) + " |"]
     lines.append("|---" * (len(models) + 2) + "|")
-    for claim in (claim for claim in RULES if claim in set(headlines["claim"])):
+    for claim in (claim for claim in all_rules() if claim in set(headlines["claim"])):
         part = headlines[headlines["claim"] == claim]
         name = f"{claim_name(claim)}: {cell(part['name'].iloc[0])}"
         if part["relation"].nunique() > MANY_RELATIONS:

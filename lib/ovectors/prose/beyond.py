@@ -19,7 +19,7 @@ from ovectors.experiments.beyond.judge import (
 from ovectors.experiments.survey import LEAST_ACCURACY
 from ovectors.prose.common import interval, listed, title
 from ovectors.prose.function_specificity import kind_title
-from ovectors.relations import MORE_RELATIONS, describe, load_relation
+from ovectors.relations import MORE_RELATIONS, Relation, describe, load_relation
 
 NOTHING_ANSWERED = (
     "The model answers none of these relations with one demonstration, so there is nothing to "
@@ -27,21 +27,27 @@ NOTHING_ANSWERED = (
 )
 
 
-def relation_table(names: Sequence[str] = MORE_RELATIONS) -> str:
-    """Markdown table: what each relation is about, how it is asked, how many pairs it has."""
+def relation_table(relations: Sequence[Relation | str] = MORE_RELATIONS) -> str:
+    """Markdown table: what each relation is about, how it is asked, how many pairs it has.
+
+    A relation is a name of the library or one of a reader's own, which is asked without a cue.
+    """
     lines = [
         "| relation | arguments | asked as | pairs | different answers |",
         "|---|---|---|---|---|",
     ]
-    for name in names:
-        relation, described = load_relation(name), describe(name)
-        if described is None:
-            continue
-        shown = described.demonstrations[0]
-        asked = f"`Q: {shown.argument}, {described.cue}? A: {shown.answer}`"
+    for one in relations:
+        relation = load_relation(one) if isinstance(one, str) else one
+        if described := describe(relation.name):
+            shown, kind = described.demonstrations[0], kind_title(described.kind).lower()
+            asked = f"`Q: {shown.argument}, {described.cue}? A: {shown.answer}`"
+        else:
+            shown, kind = relation.items[0], "a reader's own"
+            asked = f"`Q: {shown.argument} A: {shown.answer}`"
         answers = len({item.answer for item in relation.items})
-        kind = kind_title(described.kind).lower()
-        lines.append(f"| {title(name)} | {kind} | {asked} | {len(relation.items)} | {answers} |")
+        lines.append(
+            f"| {title(relation.name)} | {kind} | {asked} | {len(relation.items)} | {answers} |"
+        )
     return "\n".join(lines)
 
 

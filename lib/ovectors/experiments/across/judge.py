@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from ovectors.catalogue import ModelSpec, catalogue, catalogue_rows, parameters_in
-from ovectors.claims import LEAST_ITEMS, RULES
+from ovectors.claims import LEAST_ITEMS
 from ovectors.comparison import Finding
 from ovectors.experiments.stages.judge import ANSWER, APPLICATION
+from ovectors.studies import all_rules
 
 MINIATURE, OWN, LANGUAGE_MODEL = KINDS = "miniature", "own model", "language model"
 """Kinds of models, never put on one line: a miniature is no small language model, and a user's own,
@@ -57,12 +58,12 @@ def verdicts(findings: Sequence[Finding]) -> pd.DataFrame:
     the run, of chapter, library, data and model.
     """
     unfit = {row["name"] for row in catalogue_rows() if not row["fits"]}
-    rows = []
+    rules, rows = all_rules().values(), []
     for known in _by_model(findings):
         identity = _identity(known)
         chapters = {one.chapter: one for one in known}
         claims = {claim.id: claim for one in known for claim in one.claims}
-        for rule in RULES.values():
+        for rule in rules:
             one = chapters[rule.chapter]
             claim = claims.get(rule.id)
             state, why = one.condition, one.reason
@@ -107,9 +108,10 @@ def trends(headline: pd.DataFrame) -> pd.DataFrame:
     Relations measured with LEAST_ITEMS items on two models or more; first and last are values.
     """
     rows = []
+    order = {claim: place for place, claim in enumerate(all_rules())}
     known = headline[(headline["n"] >= LEAST_ITEMS) & headline["low"].notna()]
     known = known[known["parameters"].notna()]
-    known = known.sort_values("claim", key=lambda one: one.map([*RULES].index), kind="stable")
+    known = known.sort_values("claim", key=lambda one: one.map(order), kind="stable")
     for (claim, relation, kind), part in known.groupby(["claim", "relation", "kind"], sort=False):
         part = part.sort_values("parameters", kind="stable")
         if part["model"].nunique() < 2:
