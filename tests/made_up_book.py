@@ -33,6 +33,10 @@ DOT = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
     "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+PYTHON = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+}
 INDEX = """# Index
 
 {{fig}}`{figure}`
@@ -50,10 +54,13 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(REPOSITORY / name, root / name)
     for name in ("_vendor", "_static"):
         shutil.copytree(REPOSITORY / "book" / name, root / "book" / name)
-    (root / "book" / "index.md").write_text(INDEX.format(figure=figure_of(RETRIEVAL)))
+    (root / "book" / "index.md").write_text(INDEX.format(figure=figures_of(RETRIEVAL)[1]))
     (root / "_toc.yml").write_text(yaml.safe_dump(toc()))
     for chapter in TITLES:
-        trivial.write_chapter(root, chapter, text=text_of(chapter))
+        path = trivial.write_chapter(root, chapter, text=text_of(chapter))
+        source = nbformat.read(path, as_version=4)
+        source.cells += [figure_cell(name, "any model") for name in figures_of(chapter)]
+        nbformat.write(source, path)
     for model, chapters in RUNS.items():
         for chapter in chapters:
             claims = stages_of(model) if chapter == STAGES else []
@@ -75,18 +82,18 @@ def toc() -> dict:
     return {"format": "jb-book", "root": "index", "parts": [{"chapters": chapters}, back]}
 
 
-def figure_of(chapter: str) -> str:
-    """The label of a chapter's second figure."""
-    return f"fig-second-{chapter[:2]}"
+def figures_of(chapter: str) -> list[str]:
+    """The labels of a chapter's figures."""
+    return [f"fig-first-{chapter[:2]}", f"fig-second-{chapter[:2]}"]
 
 
 def text_of(chapter: str) -> str:
     """What a chapter says: references to its figures and equation, and room to scroll."""
-    number = chapter[:2]
+    number, (first, second) = chapter[:2], figures_of(chapter)
     filler = "\n\n".join(["Some words."] * 40)
     return (
-        f"# {TITLES[chapter]}\n\nSee {{numref}}`fig-first-{number}`, "
-        f"{{numref}}`{figure_of(chapter)}` and {{eq}}`eq-{number}`, {{cite:p}}`merullo2024`.\n\n"
+        f"# {TITLES[chapter]}\n\nSee {{numref}}`{first}`, "
+        f"{{numref}}`{second}` and {{eq}}`eq-{number}`, {{cite:p}}`merullo2024`.\n\n"
         f"$$\na = b\n$$ (eq-{number})\n\n## One section\n\n{filler}\n\n"
         f"(start-{number})=\n## Another section\n\n{filler}"
     )
@@ -94,14 +101,19 @@ def text_of(chapter: str) -> str:
 
 def executed(chapter: str, model: str) -> nbformat.NotebookNode:
     """The chapter as it was executed: on gpt2-medium with one more figure than on gpt2."""
-    cells = [nbformat.v4.new_markdown_cell(text_of(chapter))]
-    names = [f"fig-first-{chapter[:2]}", figure_of(chapter)]
+    names = figures_of(chapter)
     names += ["fig-more"] if model == "gpt2-medium" and chapter == STAGES else []
-    for name in names:
-        output = nbformat.v4.new_output("display_data", data={"image/png": DOT})
-        figure = {"caption": f"A dot on {model}.", "name": name}
-        shown = {"figure": figure, "image": {"alt": "A dot that says nothing at all"}}
-        cell = nbformat.v4.new_code_cell("draw()", outputs=[output], metadata={"mystnb": shown})
-        cells.append(cell)
-    cells.append(nbformat.v4.new_markdown_cell(f"The numbers of {model}."))
-    return nbformat.v4.new_notebook(cells=cells)
+    cells = [
+        nbformat.v4.new_markdown_cell(text_of(chapter)),
+        *(figure_cell(name, model) for name in names),
+        nbformat.v4.new_markdown_cell(f"The numbers of {model}."),
+    ]
+    return nbformat.v4.new_notebook(cells=cells, metadata=PYTHON)
+
+
+def figure_cell(name: str, model: str) -> nbformat.NotebookNode:
+    """A cell that has drawn a figure."""
+    output = nbformat.v4.new_output("display_data", data={"image/png": DOT})
+    figure = {"caption": f"A dot on {model}.", "name": name}
+    shown = {"figure": figure, "image": {"alt": "A dot that says nothing at all"}}
+    return nbformat.v4.new_code_cell("draw()", outputs=[output], metadata={"mystnb": shown})

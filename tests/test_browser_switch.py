@@ -55,8 +55,8 @@ def switch(page):
 
 
 def choose(page, model: str) -> None:
-    with page.expect_navigation():
-        switch(page).select_option(model)
+    switch(page).select_option(model)
+    page.wait_for_url(f"**/{model}/*")
 
 
 def click(page, selector: str) -> None:
@@ -74,8 +74,7 @@ def test_the_switch_leads_to_the_chapter_on_another_model(chapter):
     choose(page, "gpt2-medium")
     assert where(page) == ("gpt2-medium", STAGES) and asked(page) == ["gpt2-medium"]
     assert "The numbers of gpt2-medium." in page.locator("article").text_content()
-    assert page.evaluate("document.activeElement.tagName") == "SELECT"
-    assert page.trouble == []
+    assert urlsplit(page.url).fragment == "" and page.trouble == []
 
 
 def test_the_choice_is_remembered_on_other_pages(chapter, book):
@@ -84,7 +83,7 @@ def test_the_choice_is_remembered_on_other_pages(chapter, book):
     click(page, "a.right-next")
     assert where(page) == ("gpt2-medium", RETRIEVAL)
     page.goto((book / "runs" / "gpt2" / f"{STAGES}.html").as_uri())
-    page.wait_for_url("**/gpt2-medium/**")
+    page.wait_for_url("**/gpt2-medium/*")
     assert where(page) == ("gpt2-medium", STAGES)
     click(page, f"nav.bd-docs-nav a[href*='{BEYOND}']")
     assert where(page) == ("gpt2", BEYOND)  # there is none on gpt2-medium
@@ -93,17 +92,17 @@ def test_the_choice_is_remembered_on_other_pages(chapter, book):
     )
     page.goto((book / "index.html").as_uri())
     click(page, f"article a[href*='{RETRIEVAL}']")
-    page.wait_for_url("**/gpt2-medium/**")
+    page.wait_for_url("**/gpt2-medium/*")
     assert where(page) == ("gpt2-medium", RETRIEVAL)
 
 
 def test_a_link_leads_to_the_model_and_is_remembered(chapter):
     page = chapter("gpt2", STAGES, "?model=gpt2-large")
-    page.wait_for_url("**/gpt2-large/**")
+    page.wait_for_url("**/gpt2-large/*")
     assert where(page) == ("gpt2-large", STAGES)
     assert "published" in page.locator(".admonition.note").text_content()
     page = chapter("gpt2-large", STAGES, "?model=gpt2")
-    page.wait_for_url("**/gpt2/**")
+    page.wait_for_url("**/gpt2/*")
     assert where(page) == ("gpt2", STAGES)
 
 
@@ -142,8 +141,8 @@ def test_models_without_the_chapter_cannot_be_chosen(chapter):
     options = switch(page).locator("option").all()
     assert [(one.text_content(), one.is_disabled()) for one in options] == [
         ("gpt2 (not this chapter)", True),
-        ("gpt2-medium", False),
         ("gpt2-large (not this chapter)", True),
+        ("gpt2-medium", False),
     ]
 
 
@@ -158,7 +157,7 @@ def test_models_without_the_chapter_cannot_be_chosen(chapter):
 )
 def test_anchors_lead_to_their_namesakes(chapter, mark, shown):
     page = chapter("gpt2", STAGES, f"?model=gpt2-medium#{mark}")
-    page.wait_for_url("**/gpt2-medium/**")
+    page.wait_for_url("**/gpt2-medium/*")
     where(page)
     page.wait_for_function("scrollY > 0")
     assert urlsplit(page.url).fragment == shown and page.trouble == []
@@ -167,7 +166,7 @@ def test_anchors_lead_to_their_namesakes(chapter, mark, shown):
 @pytest.mark.parametrize("mark", ["no-such-place", "%E0%A4%A", "%"])
 def test_an_anchor_that_is_nowhere_breaks_nothing(chapter, mark):
     page = chapter("gpt2", STAGES, f"?model=gpt2-medium#{mark}")
-    page.wait_for_url("**/gpt2-medium/**")
+    page.wait_for_url("**/gpt2-medium/*")
     assert where(page) == ("gpt2-medium", STAGES) and page.trouble == []
 
 
@@ -178,7 +177,7 @@ def test_the_section_that_is_read_is_kept(chapter):
     choose(page, "gpt2-medium")
     where(page)
     assert urlsplit(page.url).fragment == "another-section"
-    page.wait_for_function("scrollY > 200")
+    page.wait_for_function("scrollY > 200 && document.activeElement.tagName === 'SELECT'")
     top = page.evaluate("document.getElementById('another-section').getBoundingClientRect().top")
     assert 0 <= top < 200
 
@@ -199,12 +198,11 @@ def test_by_keyboard(chapter):
     page = chapter("gpt2", STAGES)
     where(page)
     switch(page).focus()
-    with page.expect_navigation():
+    for model in ("gpt2-large", "gpt2-medium"):
+        page.wait_for_function("document.activeElement.tagName === 'SELECT'")
         page.keyboard.press("ArrowDown")
-    assert where(page) == ("gpt2-medium", STAGES)
-    with page.expect_navigation():
-        page.keyboard.press("ArrowDown")
-    assert where(page) == ("gpt2-large", STAGES)
+        page.wait_for_url(f"**/{model}/*")
+        assert where(page) == (model, STAGES)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1300, "light"), (1300, "dark"), (360, "dark")])

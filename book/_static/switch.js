@@ -68,6 +68,7 @@
 
   /** The anchor of the section or figure that is being read; "" at the top of the page. */
   function placeRead() {
+    if (window.scrollY === 0) return "";
     const marks = [...document.querySelectorAll("article section section[id], article figure[id]")];
     const read = marks.filter((mark) => mark.getBoundingClientRect().top < innerHeight / 3).pop();
     return read ? `#${encodeURIComponent(read.id)}` : "";
@@ -95,17 +96,18 @@
     location.assign(chapter.pages[model] + query(model) + place);
   }
 
-  function makeSwitch() {
+  function makeSelect() {
     const options = chapter.models.map((model) => {
       const here = Object.hasOwn(chapter.pages, model);
       const option = element("option", { value: model }, here ? model : `${model} (not this chapter)`);
       option.disabled = !here;
       return option;
     });
-    const select = element("select", { title: "Shows this chapter on another model" }, ...options);
+    const about = { id: "ov-model-choice", title: "Shows this chapter on another model" };
+    const select = element("select", about, ...options);
     select.value = chapter.shown;
     select.addEventListener("change", () => choose(select.value));
-    return element("label", { class: "ov-switch" }, "Model ", select);
+    return select;
   }
 
   function draw() {
@@ -117,18 +119,20 @@
       line.after(element("p", { class: "ov-lacking", role: "status" }, said));
     }
     if (chapter.models.length < 2) return;
-    const label = makeSwitch();
-    const select = label.querySelector("select");
+    const select = makeSelect();
+    const label = element("label", { for: select.id }, "Model");
+    const whole = element("div", { class: "ov-switch" }, label, select);
     const bar = document.querySelector(".header-article-items__start");
     const wide = window.matchMedia("(min-width: 768px)");
-    const put = () => (bar && wide.matches ? bar.append(label) : line.after(label));
+    const put = () => (bar && wide.matches ? bar.append(whole) : line.after(whole));
     put();
     wide.addEventListener("change", put);
     document.documentElement.classList.add("ov-switches");
-    if (recall("sessionStorage", SWITCHED)) select.focus({ preventScroll: true });
-    keep("sessionStorage", SWITCHED, null);
     window.addEventListener("pageshow", (event) => {
       select.value = chapter.shown; // browsers restore what was chosen before leaving
+      // By keyboard one goes on from model to model; an anchor in the address takes the focus away.
+      if (recall("sessionStorage", SWITCHED)) select.focus({ preventScroll: true });
+      keep("sessionStorage", SWITCHED, null);
       if (event.persisted) keep("localStorage", CHOICE, chapter.shown);
     });
   }

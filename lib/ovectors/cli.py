@@ -163,7 +163,9 @@ def publish(models: tuple[str, ...]) -> None:
     from ovectors.record import publish as publish_results
 
     for model in models:
-        say(f"{model}: published in {publish_results(model)}")
+        folder = publish_results(model)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        say(f"{model}: published in {folder}, {size / 1e6:.1f} MB")
 
 
 @commands.command()

@@ -59,6 +59,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx. `ovectors_chapters`: what `by_chapter` returns."""
     app.add_config_value(SETTING, {}, "env")
     app.connect("config-inited", build_unlisted, priority=950)  # after the table of contents
+    app.connect("env-updated", expect_unlisted)
     app.connect("env-get-updated", number_alike, priority=900)  # after the listed pages' numbers
     app.connect("html-page-context", follow_listed)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -75,15 +76,25 @@ def build_unlisted(app: Sphinx, config: Config) -> None:
     config["exclude_patterns"] = [one for one in config["exclude_patterns"] if one not in ours]
 
 
+def _unlisted_pages(app: Sphinx) -> dict[str, str]:
+    """The listed page's document, by that of every page that the table of contents lacks."""
+    pages = _listed_pages(app.config[SETTING])
+    return {document: listed for document, listed in pages.items() if document != listed}
+
+
+def expect_unlisted(app: Sphinx, env: BuildEnvironment) -> None:
+    """Keep Sphinx from warning of pages that no table of contents lists."""
+    for document in _unlisted_pages(app):
+        env.metadata[document]["orphan"] = ""
+
+
 def number_alike(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Give figures and equations of unlisted pages the numbers of their namesakes; returns the
     pages whose numbers are new.
 
     What the listed page lacks is counted on from its last number.
     """
-    pages = _listed_pages(app.config[SETTING]).items()
-    unlisted = [(one, listed) for one, listed in pages if one != listed and one in env.all_docs]
-    for document, listed in unlisted:
+    for document, listed in _unlisted_pages(app).items():
         numbers: dict[str, dict[str, tuple[int, ...]]] = {}
         suffix = _suffix(document)
         for kind, name in _numbered(env, document):
@@ -93,7 +104,7 @@ def number_alike(app: Sphinx, env: BuildEnvironment) -> list[str]:
             counted_on = (*last[:-1], last[-1] + 1)
             ours[name] = known.get(name.removesuffix(suffix), counted_on)
         env.toc_fignumbers[document] = numbers
-    return [document for document, _ in unlisted]
+    return [*_unlisted_pages(app)]
 
 
 def _numbered(env: BuildEnvironment, document: str) -> Iterator[tuple[str, str]]:
