@@ -28,6 +28,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("chapter", ChapterRole())
     app.add_role("fig", FigureRole())
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.setup_extension("ovectors.siblings")
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
