@@ -77,6 +77,9 @@ EXPERIMENTS: dict[str, Callable[[LanguageModel, EncodedPrompts], None]] = {
 }
 
 
+ENOUGH = 1000  # prompts, after which a time per prompt is an average already: no more repeats
+
+
 @contextmanager
 def peak_above(device: str) -> Iterator[list[int]]:
     """Appends to the list, at the end, the most bytes that were held above those held before."""
@@ -138,8 +141,9 @@ def measure(
     encoded = shapes.prompts(model, count=prompts, relation=relation)
     run = EXPERIMENTS[experiment]
     run(model, encoded.select([0, 1]))  # libraries that load at the first use are no experiment's
+    times = max(1, min(repeats, ENOUGH // len(encoded)))
     with peak_above(device) as peak:
-        taken = [timing.seconds(lambda: run(model, encoded), device=device) for _ in range(repeats)]
+        taken = [timing.seconds(lambda: run(model, encoded), device=device) for _ in range(times)]
     return {
         "shape": shape,
         "experiment": experiment,
