@@ -59,7 +59,6 @@ def project(tmp_path, monkeypatch):
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     for name in ("_config.yml", "book/references.bib", "book/references.md"):
         shutil.copy(REPOSITORY / name, root / name)
-    shutil.copytree(REPOSITORY / "book" / "_vendor", root / "book" / "_vendor")
     (root / "book" / "index.md").write_text(INDEX)
     model = runs.place_of(notebooks.find_chapters()[0], batch.model_spec("./a-model")).model
     toc = {"format": "jb-book", "root": "index", "parts": []}

@@ -70,10 +70,10 @@ def _digest(source: Path) -> str:
     digest = hashlib.sha256()
     for tool in _TOOLS:
         digest.update(f"{tool}=={metadata.version(tool)}\0".encode())
-    extension = paths.PACKAGE / "sphinx_extension.py"
-    for path in (extension, *sorted(p for p in source.rglob("*") if p.is_file())):
+    extensions = sorted(paths.PACKAGE.glob("sphinx_*.py"))
+    for path in (*extensions, *sorted(p for p in source.rglob("*") if p.is_file())):
         content = path.read_bytes()
-        name = path.name if path == extension else path.relative_to(source).as_posix()
+        name = path.name if path in extensions else path.relative_to(source).as_posix()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
