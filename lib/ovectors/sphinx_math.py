@@ -1,16 +1,16 @@
 """Equations as MathML, made when the book is built: browsers draw them without any script.
 
-A page then weighs two megabytes less than with MathJax, prints well, and reads aloud. Docutils
-turns TeX into MathML; a command that it does not know is a warning, which fails the build.
+A page then weighs two megabytes less than with MathJax, prints well, and reads aloud. A command
+that the converter does not know is a warning, which fails the build.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
-from docutils.utils.math import MathError
-from docutils.utils.math.latex2mathml import tex2mathml
+from latex2mathml.converter import convert
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 RENDERER = "mathml"
 _LOG = logging.getLogger(__name__)
-_UNKNOWN_TO_DOCUTILS = {r"\dots": r"\ldots"}
+_LEFT_AS_IT_WAS = re.compile(
+    r"\\[A-Za-z]+"
+)  # a command in the result is one that was not understood
 
 
 def register(app: Sphinx) -> None:
@@ -28,13 +30,24 @@ def register(app: Sphinx) -> None:
     app.add_html_math_renderer(RENDERER, (visit_inline, None), (visit_block, None))
 
 
+class UnknownCommand(ValueError):
+    """TeX that cannot be turned into MathML; the message says why."""
+
+
 def as_mathml(tex: str, *, block: bool) -> str:
-    """TeX as a `<math>` element; MathError where Docutils cannot read it."""
-    for unknown, known in _UNKNOWN_TO_DOCUTILS.items():
-        tex = tex.replace(unknown, known)
+    """TeX as a `<math>` element; UnknownCommand where it holds something that is not understood.
+
+    Lines of a block that end in a double backslash are aligned, as Sphinx lets one write them.
+    """
     if r"\\" in tex and r"\begin" not in tex:
-        tex = rf"\begin{{aligned}}{tex}\end{{aligned}}"
-    return tex2mathml(tex, as_block=block)
+        tex = rf"\begin{{split}}{tex}\end{{split}}"
+    try:
+        made = convert(tex.strip(), display="block" if block else "inline")
+    except Exception as error:  # it raises kinds of its own, and IndexError
+        raise UnknownCommand(f"{type(error).__name__} {error}".strip()) from error
+    if unknown := _LEFT_AS_IT_WAS.search(made):
+        raise UnknownCommand(f"unknown command {unknown[0]}")
+    return made
 
 
 def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
@@ -60,6 +73,6 @@ def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
 def _converted(node: nodes.Element, *, block: bool) -> str:
     try:
         return as_mathml(node.astext(), block=block)
-    except MathError as error:
+    except UnknownCommand as error:
         _LOG.warning("cannot draw the equation %r: %s", node.astext(), error, location=node)
         return f"<code>{node.astext()}</code>"
