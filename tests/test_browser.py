@@ -1,6 +1,7 @@
 """The built book in a browser: pages open from files, work by mouse and keyboard, in any light.
 
-Needs the book (`make book`), Playwright (`pip install -e '.[browser]'`) and a Chromium.
+Needs the book (`make book`), Playwright (`pip install -e '.[browser]'`) and a Chromium. What holds
+of every page stands in `test_browser_page`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ovectors.explorer import files
 
 pytestmark = pytest.mark.browser
 BOOK = Path(os.environ.get("OVECTORS_BOOK", paths.BUILD / "html"))
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -34,11 +36,13 @@ def book() -> Path:
 @pytest.fixture(scope="module")
 def browser(book) -> Iterator:
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     with api.sync_playwright() as playwright:
         own = Path(playwright.chromium.executable_path)
         if found is None and not own.is_file():
-            pytest.skip("there is no Chromium")
+            pytest.skip(
+                f"there is no Chromium: none of {', '.join(CHROMIUMS)}, and none of Playwright"
+            )
         opened = playwright.chromium.launch(executable_path=found, args=QUIET)
         yield opened
         opened.close()
@@ -142,22 +146,6 @@ def test_every_image_has_a_text_alternative_that_is_no_file_name(book):
             seen += 1
             poor += [] if drawing.get("aria-label") else [f"{path.name}: a drawing"]
     assert seen and not poor
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (360, "dark")])
-def test_every_page_opens_from_its_file_and_fits(book, opened, width, scheme):
-    poor = []
-    for path in html_pages(book):
-        page = opened(path, width=width, scheme=scheme)
-        page.wait_for_load_state("load")
-        root = "document.documentElement"
-        wide = page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
-        poor += [f"{path.name}: {one}" for one in page.trouble]
-        poor += [f"{path.name}: {wide} px too wide"] if wide > 0 else []
-        if page.evaluate(f"{root}.dataset.theme") != scheme:
-            poor.append(f"{path.name}: not {scheme}")
-        page.context.close()
-    assert not poor
 
 
 BRIGHTNESS = """(selector) => {
