@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from browser_fixtures import book, browser, opened  # noqa: F401
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
+from browser_fixtures import html_pages, watch
 from ovectors import pages, paths
-from test_browser import BOOK, book, browser, html_pages, opened, watch  # noqa: F401
 
 pytestmark = pytest.mark.browser
 SCREENSHOTS = paths.BUILD / "screenshots"
@@ -40,7 +40,7 @@ class Visit:
 
 
 @pytest.fixture(scope="module", params=WINDOWS, ids=["desk", "phone"])
-def visits(request, book, browser) -> list[Visit]:  # noqa: F811
+def visits(request, book, browser) -> list[Visit]:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe is not installed"
     )
@@ -109,7 +109,7 @@ def test_the_first_view_of_every_page_is_within_its_budget(visits):
     assert heavy == [] and min(one.bytes_loaded for one in visits) > 100_000
 
 
-def test_the_explorers_data_are_within_their_budget(book):  # noqa: F811
+def test_the_explorers_data_are_within_their_budget(book):
     sizes = {path.name: path.stat().st_size for path in book.glob("explorer/*/*.js")}
     if not sizes:
         pytest.skip("the explorer has no data: `ovectors explore MODEL` comes first")
@@ -125,7 +125,7 @@ def chapter_pages(root: Path) -> list[Path]:
 
 
 @pytest.fixture
-def chapter(book, opened):  # noqa: F811
+def chapter(book, opened):
     found = chapter_pages(book)
     assert found
 
@@ -135,7 +135,7 @@ def chapter(book, opened):  # noqa: F811
     return open_chapter
 
 
-def test_every_figure_of_a_chapter_offers_its_drawing_and_its_data(book):  # noqa: F811
+def test_every_figure_of_a_chapter_offers_its_drawing_and_its_data(book):
     for path in chapter_pages(book):
         text = path.read_text("utf-8")
         drawn = len(re.findall(r'<figure [^>]*id="fig-', text))
@@ -210,7 +210,7 @@ def test_figures_are_dark_in_the_dark(chapter):
 # Chapters
 
 
-def test_a_chapters_buttons_lead_to_its_notebook(book, opened):  # noqa: F811
+def test_a_chapters_buttons_lead_to_its_notebook(book, opened):
     url = pages.book_config()["repository"]["url"]
     owner = url.removeprefix("https://github.com/")
     for path in chapter_pages(book):
@@ -260,7 +260,7 @@ def on_paper(page) -> None:
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
 
 
-def test_nothing_is_cut_on_paper(book, opened):  # noqa: F811
+def test_nothing_is_cut_on_paper(book, opened):
     cut = []
     for path in html_pages(book):
         page = opened(path, width=PAPER)
@@ -275,7 +275,7 @@ def test_nothing_is_cut_on_paper(book, opened):  # noqa: F811
     assert cut == []
 
 
-def test_a_dark_page_prints_light_and_unfolded_and_is_dark_again(book, opened):  # noqa: F811
+def test_a_dark_page_prints_light_and_unfolded_and_is_dark_again(book, opened):
     page = opened(book / "index.html", scheme="dark")
     rules = page.locator(".claim-card details")
     rules.last.locator("summary").click()
@@ -291,7 +291,7 @@ def test_a_dark_page_prints_light_and_unfolded_and_is_dark_again(book, opened): 
     ]
 
 
-def test_the_browser_itself_unfolds_what_it_prints(book, opened):  # noqa: F811
+def test_the_browser_itself_unfolds_what_it_prints(book, opened):
     page = opened(book / "index.html")
     page.evaluate("addEventListener('beforeprint', () => { document.title = 'printed'; })")
     assert page.pdf().startswith(b"%PDF") and page.title() == "printed"
