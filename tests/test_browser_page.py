@@ -116,6 +116,13 @@ def test_the_explorers_data_are_within_their_budget(book):
     assert max(sizes.values()) < TASK_BUDGET
 
 
+def test_the_landing_page_says_it_all_in_one_screen(book, opened):
+    page = opened(book / "index.html")  # 1300 by 900
+    for last in (".first-view svg", ".verdict-list", "article p:has(a[href^=how_to_read])"):
+        place = page.locator(last).first.bounding_box()
+        assert place["y"] + place["height"] <= 900, last
+
+
 # Figures
 
 
