@@ -1,4 +1,4 @@
-// Figures can be enlarged, and a page prints light, with what was judged unfolded.
+// Figures can be enlarged.
 
 (() => {
   "use strict";
@@ -48,24 +48,6 @@
     button.hidden = false;
     button.addEventListener("click", () => enlarge(figure, name));
   };
-
-  const printed = ".claim-card details";
-  let before = null;
-
-  addEventListener("beforeprint", () => {
-    const root = document.documentElement;
-    const folded = [...document.querySelectorAll(printed)].filter((one) => !one.open);
-    before = { theme: root.dataset.theme, folded };
-    root.dataset.theme = "light";
-    for (const one of folded) one.open = true;
-  });
-
-  addEventListener("afterprint", () => {
-    if (!before) return;
-    document.documentElement.dataset.theme = before.theme;
-    for (const one of before.folded) one.open = false;
-    before = null;
-  });
 
   addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll(".figure-tools").forEach(connect);

@@ -7,7 +7,7 @@ that the converter does not know is a warning, which fails the build.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -59,9 +59,7 @@ def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
 
 def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
     """An equation of its own, with its number and a link to it where it has a label."""
-    # To be scrolled by keyboard, what may be too wide has to take the focus.
-    attributes: dict[str, Any] = {"tabindex": "0", "role": "group", "aria-label": "Equation"}
-    self.body.append(self.starttag(node, "div", CLASS="math notranslate nohighlight", **attributes))
+    self.body.append(self.starttag(node, "div", CLASS="math notranslate nohighlight"))
     if node["number"]:
         self.body.append(f'<span class="eqno">({get_node_equation_number(self, node)})')
         self.add_permalink_ref(node, "Link to this equation")
