@@ -6,6 +6,7 @@ that the converter does not know is a warning, which fails the build.
 
 from __future__ import annotations
 
+import html
 import re
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 
 RENDERER = "mathml"
 _LOG = logging.getLogger(__name__)
-_LEFT_AS_IT_WAS = re.compile(
-    r"\\[A-Za-z]+"
-)  # a command in the result is one that was not understood
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+"""In the result: the converter leaves what it does not understand as it is."""
 
 
 def register(app: Sphinx) -> None:
@@ -45,7 +45,7 @@ def as_mathml(tex: str, *, block: bool) -> str:
         made = convert(tex.strip(), display="block" if block else "inline")
     except Exception as error:  # it raises kinds of its own, and IndexError
         raise UnknownCommand(f"{type(error).__name__} {error}".strip()) from error
-    if unknown := _LEFT_AS_IT_WAS.search(made):
+    if unknown := _COMMAND.search(made):
         raise UnknownCommand(f"unknown command {unknown[0]}")
     return made
 
@@ -73,4 +73,4 @@ def _converted(node: nodes.Element, *, block: bool) -> str:
         return as_mathml(node.astext(), block=block)
     except UnknownCommand as error:
         _LOG.warning("cannot draw the equation %r: %s", node.astext(), error, location=node)
-        return f"<code>{node.astext()}</code>"
+        return f"<code>{html.escape(node.astext())}</code>"
