@@ -142,7 +142,7 @@ def test_what_the_batch_recorded_is_told(tmp_path, monkeypatch):
     ("provenance", "said"),
     [
         ({"commit": "abc", "dirty": True}, "abc, with local changes"),
-        ({"commit": "abc", "dirty": False}, "abc"),
+        ({"commit": "abc", "dirty": False}, "abc, without local changes"),
         ({"commit": None, "dirty": None}, made.UNKNOWN),
     ],
 )

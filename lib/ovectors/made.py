@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,7 +52,7 @@ def command(manifest: Manifest) -> str:
     for name, value in manifest.parameters.items():
         if name != "model" and value != defaults.get(name):
             words += ["--parameter", f"{name}={value}"]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def as_html(told: Mapping[str, str]) -> str:
@@ -106,7 +107,7 @@ def _device(loaded: Mapping[str, Any]) -> str | None:
 def _commit(provenance: Mapping[str, Any]) -> str | None:
     if not provenance.get("commit"):
         return None
-    return f"{provenance['commit']}{', with local changes' if provenance.get('dirty') else ''}"
+    return f"{provenance['commit']}, with{'' if provenance.get('dirty') else 'out'} local changes"
 
 
 def _listed(found: Mapping[str, Any]) -> str:
