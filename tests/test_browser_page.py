@@ -23,6 +23,7 @@ SCREENSHOTS = paths.BUILD / "screenshots"
 PAGE_BUDGET, TASK_BUDGET = 1_500_000, 300_000
 """Bytes: a page's first view without its images; the explorer's data of one model and task."""
 WINDOWS = [(1440, "light"), (360, "dark")]
+AXE = {"resultTypes": ["violations"], "preload": False}  # preloading asks for files, in vain
 ROOT = "document.documentElement"
 
 
@@ -59,7 +60,7 @@ def visit(context, path: Path, root: Path, scheme: str, axe) -> Visit:
     page.on("request", lambda one: one.resource_type == "image" or loaded.add(one.url))
     page.goto(path.as_uri(), wait_until="load")
     name = path.relative_to(root).with_suffix("").as_posix()
-    found = axe.run(page).response["violations"]
+    found = axe.run(page, options=AXE).response["violations"]
     seen = Visit(
         name=name,
         scheme=scheme,
@@ -258,7 +259,7 @@ PAPER = 690  # the width of A4 between its margins, in CSS pixels
 CUT = """() => [...document.querySelectorAll("article *")].filter((one) => {
   const style = getComputedStyle(one);
   const hides = !["visible", "clip"].includes(style.overflowX);
-  return one.offsetParent && hides && one.scrollWidth > one.clientWidth + 1;
+  return one.clientWidth > 1 && hides && one.scrollWidth > one.clientWidth + 1;
 }).map((one) => one.tagName + "." + one.className)"""
 
 

@@ -33,6 +33,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("chapter", ChapterRole())
     app.add_role("fig", FigureRole())
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", call_bibliography_no_list, priority=900)
     app.connect("html-page-context", sphinx_buttons.lead_to_chapters, priority=900)
     app.connect("build-finished", sphinx_icons.keep_used_icons)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -96,6 +97,14 @@ def drop_thebe(
     """
     for files in ("script_files", "css_files"):
         context[files] = [file for file in context.get(files, []) if not _is_thebe(file)]
+
+
+def call_bibliography_no_list(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Docutils marks a bibliography as a list, but not its entries as members of it."""
+    marked, plain = '<div role="list" class="citation-list">', '<div class="citation-list">'
+    context["body"] = context.get("body", "").replace(marked, plain)
 
 
 def _is_thebe(file: Any) -> bool:
