@@ -50,8 +50,7 @@ def how_to_run(command: str, config: Mapping[str, Any]) -> str:
     repository = config.get("repository", {})
     url, branch = repository.get("url", ""), repository.get("branch", "main")
     lines = [
-        ":::{dropdown} Run this chapter yourself",
-        ":class-container: run-chapter",
+        ":::{dropdown} Run this chapter yourself\n:class-container: run-chapter",
         "The arrow at the top of the page downloads the notebook; the rocket opens it on Binder, "
         "which sets everything up by itself. In a clone of the repository this makes the page's "
         "results again:",
