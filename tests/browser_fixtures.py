@@ -15,6 +15,7 @@ import pytest
 from ovectors import paths
 
 BOOK = Path(os.environ.get("OVECTORS_BOOK", paths.BUILD / "html"))
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 # Contrast of the text of every chosen element with the page behind it.
@@ -47,11 +48,11 @@ def book() -> Path:
 @pytest.fixture(scope="module")
 def browser(book) -> Iterator:
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     with api.sync_playwright() as playwright:
         own = Path(playwright.chromium.executable_path)
         if found is None and not own.is_file():
-            pytest.skip("there is no Chromium")
+            pytest.skip(f"there is no Chromium: no {', no '.join(CHROMIUMS)}, none of Playwright's")
         opened = playwright.chromium.launch(executable_path=found, args=QUIET)
         yield opened
         opened.close()

@@ -7,7 +7,7 @@ import sys
 import nbformat
 import pytest
 
-from ovectors import notebooks, paths, results
+from ovectors import figure_tools, notebooks, paths, results
 
 CHAPTERS = notebooks.find_chapters()
 NAMES = [chapter.name for chapter in CHAPTERS]
@@ -35,6 +35,7 @@ def test_every_figure_has_a_name_a_caption_and_a_text_alternative(chapter):
         assert described["figure"]["name"].startswith("fig-")
         assert len(described["figure"]["caption"]) > 80
         assert len(described["image"]["alt"]) > 80
+        assert figure_tools.saved_name(cell.source) and "data=[" in cell.source
 
 
 @pytest.mark.kernel

@@ -93,6 +93,18 @@ def test_the_same_work_gives_the_same_bytes(tmp_path):
     assert contents[0]["line.svg"].startswith(b"<?xml") and contents[0]["line.png"][1:4] == b"PNG"
 
 
+def test_a_figure_names_the_tables_it_was_drawn_from(tmp_path):
+    run = start(tmp_path)
+    run.save("ranks", FRAME, about="")
+    run.save_json("numbers", 1)
+    for name in ("none-such", "numbers"):
+        with pytest.raises(ValueError, match=f"drawn from '{name}'"):
+            run.save_figure("line", Figure(), data=["ranks", name])
+    run.save_figure("line", Figure(), data=["ranks"])
+    drawn = [one for one in run.finish().files if one.kind == "figure"]
+    assert [one.data for one in drawn] == [["ranks"], ["ranks"]]
+
+
 def test_what_is_no_result_is_refused(tmp_path):
     run = start(tmp_path)
     with pytest.raises(ValueError, match="saved nothing"):

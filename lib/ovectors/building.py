@@ -19,7 +19,6 @@ from ovectors.pages import assemble, collect_pages, read_yaml
 
 STAMP = ".made-from"
 _TOOLS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme")
-_EXTENSIONS = ("sphinx_extension.py", "siblings.py")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _TROUBLE = re.compile(r"\b(WARNING|ERROR|CRITICAL|\w+Error|\w+Exception)\b")
 
@@ -82,7 +81,7 @@ def _digest(source: Path) -> str:
     digest = hashlib.sha256()
     for tool in _TOOLS:
         digest.update(f"{tool}=={metadata.version(tool)}\0".encode())
-    extensions = [paths.PACKAGE / name for name in _EXTENSIONS]
+    extensions = [*sorted(paths.PACKAGE.glob("sphinx_*.py")), paths.PACKAGE / "siblings.py"]
     for path in (*extensions, *sorted(p for p in source.rglob("*") if p.is_file())):
         content = path.read_bytes()
         name = path.name if path in extensions else path.relative_to(source).as_posix()

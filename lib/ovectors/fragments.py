@@ -41,7 +41,7 @@ from ovectors.statistics import N_RESAMPLES
 if TYPE_CHECKING:
     from ovectors.pages import Page
 
-EXTRA = "_vendor"  # what it holds is copied to the root of the book: `html_extra_path`
+EXTRA = "_extra"  # what it holds is copied to the root of the book: `html_extra_path`
 STAGES_CHAPTER, STAGES_TABLE = "01_stages_of_processing", "stages"
 ROOT_FILES = {"CHANGELOG.md": "changelog.md", "CITATION.cff": "CITATION.cff"}
 """Files of the project's root that are shown as pages or in them."""

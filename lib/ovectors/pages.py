@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import yaml
 
-from ovectors import comparison, fragments, paths, runs, siblings
+from ovectors import chapter_tools, comparison, figure_tools, fragments, paths, runs, siblings
 from ovectors.errors import UserError
 from ovectors.labels import own_labels, rename_labels
 from ovectors.notebooks import Chapter, find_chapters, read_notebook
@@ -135,6 +135,7 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(paths.BOOK, folder, ignore=_NOT_COPIED)
     reference = {page.place.chapter: page for page in pages if page.is_reference}
+    config = chapter_tools.settings(book_config(), pages)
     for page in pages:
         target = folder / f"{page.document}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -142,11 +143,13 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
         if not page.is_reference:
             make_distinct(notebook, page, reference.get(page.place.chapter))
         set_text_apart(notebook)
+        chapter_tools.add(notebook, page, config, folder / fragments.EXTRA)
+        figure_tools.add(notebook, page, folder / fragments.EXTRA)
         nbformat.write(notebook, target)
         shutil.copytree(page.place.results, target.with_suffix(""))
     fragments.write(folder, pages)
     _write_yaml(folder / "_toc.yml", book_toc(toc, pages))
-    _write_yaml(folder / "_config.yml", _with_made_settings(book_config(), pages))
+    _write_yaml(folder / "_config.yml", _with_made_settings(config, pages))
 
 
 def make_distinct(notebook: nbformat.NotebookNode, page: Page, reference: Page | None) -> None:

@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -38,7 +38,10 @@ class BrokenResult(Exception):
 
 
 class SavedFile(BaseModel):
-    """One file of a result: what it is, and the SHA-256 that shows it is unchanged."""
+    """One file of a result: what it is, and the SHA-256 that shows it is unchanged.
+
+    `rows` and `columns` are a table's; `data` names the tables that a figure was drawn from.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,6 +53,7 @@ class SavedFile(BaseModel):
     bytes: int
     rows: int | None = None
     columns: list[str] | None = None
+    data: list[str] | None = None
 
 
 class Manifest(BaseModel):
@@ -127,15 +131,21 @@ class ChapterRun:
         self._add(name, path, kind="numbers", about=about)
         return path
 
-    def save_figure(self, name: str, figure: Figure, *, about: str = "") -> tuple[Path, Path]:
+    def save_figure(
+        self, name: str, figure: Figure, *, about: str = "", data: Sequence[str] = ()
+    ) -> tuple[Path, Path]:
         """Write a figure as `<name>.svg` and `<name>.png`; returns both paths.
 
-        `about` is its text alternative. The same figure gives the same bytes: no date, no random
-        ids, no program name inside.
+        `about` says in a few words what it shows, `data` names the saved tables that it was drawn
+        from: the book offers them beside it. ValueError for a name that no saved table has. The
+        same figure gives the same bytes: no date, no random ids, no program name inside.
         """
         import matplotlib as mpl
 
         self._check_new(name)
+        tables = [saved.name for saved in self._files if saved.kind == "table"]
+        if unknown := [one for one in data if one not in tables]:
+            raise ValueError(f"the figure {name!r} is drawn from {unknown[0]!r}, not saved before")
         vector, raster = self.folder / f"{name}.svg", self.folder / f"{name}.png"
         with mpl.rc_context({"svg.hashsalt": name}):
             for path, inside in ((vector, {"Date": None}), (raster, {"Software": None})):
@@ -144,7 +154,7 @@ class ChapterRun:
                     figure.savefig(
                         temporary, format=kind, metadata=inside, bbox_inches="tight", dpi=160
                     )
-                self._add(name, path, kind="figure", about=about)
+                self._add(name, path, kind="figure", about=about, data=list(data))
         return vector, raster
 
     def save_claim(self, claim: Claim, *, cost: Cost) -> Path:
@@ -180,7 +190,7 @@ class ChapterRun:
         if any(saved.name == name for saved in self._files):
             raise ValueError(f"the chapter has already saved something called {name!r}")
 
-    def _add(self, name: str, path: Path, *, kind: str, about: str, **table: Any) -> None:
+    def _add(self, name: str, path: Path, *, kind: str, about: str, **more: Any) -> None:
         size, digest = path.stat().st_size, sha256_of(path)
         saved = SavedFile(
             name=name,
@@ -189,7 +199,7 @@ class ChapterRun:
             about=about,
             sha256=digest,
             bytes=size,
-            **table,
+            **more,
         )
         self._files.append(saved)
 

@@ -14,6 +14,8 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import ReferenceRole, SphinxRole
 
+from ovectors import sphinx_buttons, sphinx_icons, sphinx_math
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -22,13 +24,19 @@ NOT_RUN = "not run here"
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx. `ovectors_documents`: the page of each chapter, "" where none is shown;
-    `ovectors_labels`: the chapter that defines each label."""
+    `ovectors_labels`: the chapter that defines each label; `ovectors_notebooks`: the notebook in
+    `chapters/` of each page that has one."""
     app.add_config_value("ovectors_documents", {}, "env")
     app.add_config_value("ovectors_labels", {}, "env")
+    app.add_config_value("ovectors_notebooks", {}, "env")
+    sphinx_math.register(app)
     app.add_role("chapter", ChapterRole())
     app.add_role("fig", FigureRole())
     app.connect("html-page-context", drop_thebe, priority=900)
     app.setup_extension("ovectors.siblings")
+    app.connect("html-page-context", call_bibliography_no_list, priority=900)
+    app.connect("html-page-context", sphinx_buttons.lead_to_chapters, priority=900)
+    app.connect("build-finished", sphinx_icons.keep_used_icons)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -90,6 +98,14 @@ def drop_thebe(
     """
     for files in ("script_files", "css_files"):
         context[files] = [file for file in context.get(files, []) if not _is_thebe(file)]
+
+
+def call_bibliography_no_list(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Docutils marks a bibliography as a list, but not its entries as members of it."""
+    marked, plain = '<div role="list" class="citation-list">', '<div class="citation-list">'
+    context["body"] = context.get("body", "").replace(marked, plain)
 
 
 def _is_thebe(file: Any) -> bool:
