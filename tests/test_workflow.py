@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import load_file, save_file
 
 import trivial
 from ovectors import cli, paths, resources, runs
@@ -158,7 +160,7 @@ def same_results(a: Path, b: Path) -> bool:
 def test_a_model_that_fails_stops_no_other_and_the_book_is_built(project):
     weights = project / "two" / "model.safetensors"
     content = weights.read_bytes()
-    weights.write_bytes(content[: len(content) // 2])
+    save_file({name: np.nan * one for name, one in load_file(weights).items()}, weights)
     said = local(project, code=1)
     assert "Error in rule execute" in said
     whole = sorted(path.parent.name[:3] + path.stem for path in paths.RUNS.glob("*/0*.json"))
