@@ -19,12 +19,11 @@ import trivial
 from ovectors import cli, paths, resources, runs
 from ovectors.catalogue import catalogue
 from test_explain import ASKS
-from test_workplan import write_across
+from test_workplan import BOTH, SECOND, write_across
 from tiny_models import save_tiny
 
 WORKFLOW = Path(__file__).resolve().parents[1] / "workflow"
 PROFILES = sorted(path.name for path in (WORKFLOW / "profiles").iterdir())
-BOTH = ("01_first", "02_second")
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,7 +49,7 @@ def project(tmp_path, monkeypatch) -> Path:
     for name in ("one", "two"):
         save_tiny("gpt2", root / name)
     trivial.write_chapter(root, extra=ASKS.strip())
-    trivial.write_chapter(root, "02_second", extra=ASKS.strip().replace("uppercase", "past_tense"))
+    trivial.write_chapter(root, "02_second", extra=SECOND)
     write_across(root)
     (root / "command").write_text(COMMAND.format(python=sys.executable))
     (root / "command").chmod(0o755)

@@ -17,13 +17,17 @@ from tiny_models import save_tiny
 pytestmark = pytest.mark.kernel
 
 
+SECOND = ASKS.strip().replace("n_items=n_items", "n_items=n_items, seed=1")
+BOTH = ("01_first", "02_second")
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """Two chapters that ask for one table each, and one across models."""
     root = trivial.enter(trivial.make_project(tmp_path / "project"), monkeypatch)
     save_tiny("gpt2", root / "tiny")
     trivial.write_chapter(root, extra=ASKS.strip())
-    trivial.write_chapter(root, "02_second", extra=ASKS.strip().replace("uppercase", "past_tense"))
+    trivial.write_chapter(root, "02_second", extra=SECOND)
     write_across(root)
     return root
 
@@ -44,9 +48,6 @@ def left(**given) -> tuple[tuple[str, ...], bool]:
 
 def run(*arguments: str) -> int:
     return cli.main(["run", "-m", "./tiny", "--beside", *arguments])
-
-
-BOTH = ("01_first", "02_second")
 
 
 def test_computing_and_executing_apart_end_as_together(project, capsys):

@@ -99,8 +99,10 @@ def _may_compute(job: batch.Job, name: str, given: Mapping[str, Any]) -> bool:
     A chapter that failed may have failed for the lack of one: so what was wrongly taken to be known
     is computed when the work is planned again.
     """
-    state = runs.state_of(job.place, job.parts)
-    if state.sidecar is None or state.failure or "parameters" in state.changed:
+    recorded = runs.recorded_sidecar(job.place)
+    if recorded is None or runs.failure_of(job.place.failed):
+        return True
+    if recorded.parts["parameters"] != job.parts["parameters"]:
         return True
     tables = explain(name, job.chapter, given).tables
     return any(table.state != "current" for table in tables)
