@@ -58,9 +58,9 @@ def pins(lock: str) -> dict[str, tuple[str, Marker | None]]:
     return found
 
 
-# Extras that the lock leaves out: what benchmarks compare with is no part of the environment, and
-# Playwright brings a browser's driver along.
-UNLOCKED = ("bench", "browser")
+# Extras that the lock leaves out: what benchmarks compare with is no part of the environment,
+# Playwright brings a browser's driver along, and Snakemake is for those who have a cluster.
+UNLOCKED = ("bench", "browser", "cluster")
 
 
 def wanted(pyproject: str) -> list[Requirement]:

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ovectors import comparison, fitting, keys, leftovers, locks, paths, runs
+from ovectors import comparison, fitting, keys, leftovers, locks, made_on, paths, runs
 from ovectors.catalogue import ModelSpec, model_spec
 from ovectors.errors import UserError
 from ovectors.notebooks import Chapter, check_parameters, default_parameters
@@ -115,7 +115,8 @@ def plan(
     for name in dict.fromkeys(models):
         spec = model_spec(name)
         mine = [_job(chapter, spec, given, force=force) for chapter in own]
-        needed = [job for job in mine if job.needed]
+        # What works from kept tables alone loads no weights, wherever it runs.
+        needed = [job for job in mine if job.needed and not made_on.device()]
         if needed and not unfit_too and (unfit := _unfit(needed[0])):
             mine = [replace(job, unfit=unfit) for job in mine]
         elif needed and not dry:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ovectors import terminal
+from ovectors import made_on, terminal
 from ovectors.errors import UserError
 from ovectors.terminal import BAD_INPUT, FAILED, CommandFailed, complain, say
 
@@ -53,6 +54,13 @@ def _parameter_options(command: Callable) -> Callable:
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but what failed.")
 @click.option("--json-lines", is_flag=True, help="Say it as JSON, an event a line.")
 @click.option("--beside", is_flag=True, help="Let other `run --beside` work in the same folder.")
+@click.option("--tables-only", is_flag=True, help="Compute tables, keep them, and publish nothing.")
+@click.option(
+    "--made-on",
+    "elsewhere",
+    type=click.Choice(made_on.DEVICES),
+    help="Compute no table: take those made on such a device.",
+)
 def run(
     names: tuple[str, ...],
     wanted: tuple[str, ...],
@@ -63,6 +71,7 @@ def run(
     quiet: bool,
     json_lines: bool,
     beside: bool,
+    elsewhere: str | None,
     **chosen: Any,
 ) -> None:
     """Execute chapters on models; what is whole and current is not run again, and a model that does
@@ -81,6 +90,9 @@ def run(
 
     if quiet and json_lines:
         raise UserError("--quiet and --json-lines exclude each other")
+    if elsewhere and chosen["tables_only"]:
+        raise UserError("--made-on and --tables-only exclude each other")
+    click.get_current_context().with_resource(made_on.only(elsewhere))
     if dry_run:
         _foretell(_planned(names, wanted, pairs, dry=True, **chosen), json_lines=json_lines)
         return
@@ -102,6 +114,7 @@ def _planned(
     force: bool,
     only_failed: bool,
     unfit_too: bool,
+    tables_only: bool,
     dry: bool = False,
     **common: Any,
 ) -> tuple[Job, ...]:
@@ -113,6 +126,9 @@ def _planned(
     planned = batch.plan(names, choose_chapters(wanted), given, **how)
     if only_failed:
         planned = tuple(job for job in planned if runs.failure_of(job.place.failed))
+    if tables_only:
+        own = (job for job in planned if not job.chapter.across)
+        planned = tuple(replace(job, tables_only=True) for job in own)
     return planned
 
 

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ovectors import catalogue, notebooks, paths, reach, results
+from ovectors import catalogue, made_on, notebooks, paths, reach, results
 
 # What a local model folder holds beside its weights that changes what the model does.
 _MODEL_FILES = (
@@ -158,9 +158,14 @@ def model_identity(spec: catalogue.ModelSpec) -> dict[str, Any]:
 
 
 def device_class(device: str) -> str:
-    """`cpu`, `cuda` or `mps`: what a device means here, told without importing torch."""
+    """`cpu`, `cuda` or `mps`: what a device means here, told without importing torch.
+
+    Where only tables made on some device count (`made_on`), "auto" means that one.
+    """
     if device != "auto":
         return device.split(":")[0]
+    if elsewhere := made_on.device():
+        return elsewhere
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     return "cuda" if Path("/proc/driver/nvidia/version").exists() and not hidden else "cpu"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import nbformat
 
-from ovectors import keys, locks, results, runs, store, uses
+from ovectors import keys, locks, made_on, results, runs, store, uses
 from ovectors.catalogue import ModelSpec
 from ovectors.errors import UserError
 from ovectors.execution import ChapterFailed, Execution, execute
@@ -36,6 +36,7 @@ class Job:
         parts: what its key is made of (`keys.key_parts`).
         forced: whether it runs even where it is whole and current.
         unfit: why this machine cannot run it, in one line; empty where it can.
+        tables_only: whether it is executed for its tables alone, which are kept, and not published.
     """
 
     chapter: Chapter
@@ -45,6 +46,7 @@ class Job:
     parts: Mapping[str, Any]
     forced: bool = False
     unfit: str = ""
+    tables_only: bool = False
 
     @property
     def place(self) -> runs.Place:
@@ -103,11 +105,15 @@ def run_job(
     `failed/`.
 
     Work is done in a temporary folder that is removed in every case. What fails once `stop` is set
-    was ended with the batch: it counts as not started. `on_cell` gets how many cells are done, and
+    was ended with the batch: it counts as not started. Where tables are only read (`made_on`), what
+    failed when they were computed has failed for good. `on_cell` gets how many cells are done, and
     of how many.
     """
     began = time.monotonic()
     asked: list[uses.TableUse] = []
+    if made_on.device() and (before := runs.failure_of(job.place.failed)):
+        by_user = runs.was_refused(job.place.failed)
+        return Outcome(job=job, kind="failed", reason=before, by_user=by_user)
     try:
         work = runs.workspace(job.place)
         try:
@@ -157,8 +163,10 @@ def _run(
     finally:
         asked += uses.read_uses(log)
     loads = uses.count_loads(log)
-    sidecar = _sidecar(job, work, executed, asked, loads=loads)
-    runs.publish(job.place, work, sidecar)
+    if job.tables_only:
+        job.place.failed.unlink(missing_ok=True)
+    else:
+        runs.publish(job.place, work, _sidecar(job, work, executed, asked, loads=loads))
     seconds = time.monotonic() - began
     return Outcome(job=job, kind="done", seconds=seconds, tables=tuple(asked), loads=loads)
 

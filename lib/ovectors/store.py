@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ovectors import catalogue, keys, locks, paths, reach, results
+from ovectors import catalogue, keys, locks, made_on, paths, reach, results
 from ovectors.claims import Cost
 from ovectors.errors import UserError
 from ovectors.uses import TableUse, write_use
@@ -91,6 +91,7 @@ class Store:
         path = table_path(self.folder, name, key)
         how, damage = "known", ""
         if (sidecar := read_sidecar(path)) is None:
+            made_on.refuse_to_compute(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             with locks.lock(path.with_suffix(".lock"), wait=True, about=name):
                 if (sidecar := read_sidecar(path)) is None:
