@@ -84,7 +84,14 @@ def watch(page) -> list[str]:
     trouble: list[str] = []
     page.on("console", lambda one: trouble.append(one.text) if one.type == "error" else None)
     page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("requestfailed", lambda one: trouble.append(f"failed: {one.url}"))
+    page.on(
+        "requestfailed",
+        lambda one: (
+            None  # the page was left before it was whole
+            if one.failure == "net::ERR_ABORTED"
+            else trouble.append(f"failed: {one.url}")
+        ),
+    )
     page.on(
         "request",
         lambda one: (

@@ -9,13 +9,15 @@ from typing import Any
 
 import nbformat
 import pandas as pd
+from matplotlib.figure import Figure
 
 import trivial
-from ovectors import batch, claims, keys, notebooks, results, runs
+from ovectors import batch, claims, comparison, keys, notebooks, results, runs
 from ovectors.catalogue import ModelSpec, model_spec
 from ovectors.claims import RULES, Claim, Cost, Evidence
 from ovectors.statistics import Interval
 
+STAGES, RETRIEVAL = "01_stages_of_processing", "04_retrieval_versus_context"
 CHAPTERS = tuple(dict.fromkeys(rule.chapter for rule in RULES.values()))
 COST = Cost(seconds=1.0, peak_memory_bytes=10**8)
 
@@ -54,6 +56,18 @@ def claim(
     return claims.judge(RULES[claim_id], evidence, model=model)
 
 
+def stages_of(model: str) -> list[Claim]:
+    """A verdict of chapter 1 that holds."""
+    return [claim("stages", model, {"world_capitals": 0.8, "past_tense": 0.9})]
+
+
+def finding(model: str, chapter: str = STAGES, **settings: Path) -> comparison.Finding:
+    """What is gathered of a chapter on a model."""
+    found = comparison.gather(**settings)
+    (one,) = (one for one in found if (one.model, one.chapter) == (model, chapter))
+    return one
+
+
 def shares(depths: Mapping[str, float], *, n: int = 100, share: float = 0.9) -> pd.DataFrame:
     """Chapter 1's table of stages, as far as it tells depths: of 12 layers."""
     rows = []
@@ -74,8 +88,11 @@ def write_run(
     table: pd.DataFrame | None = None,
     parameters: int | None = 2_000_000,
     given: Mapping[str, Any] | None = None,
+    notebook: nbformat.NotebookNode | None = None,
+    drawn: str = "",
 ) -> runs.Place:
-    """A whole and current run of the batch, with these claims and chapter 1's table."""
+    """A whole and current run of the batch, with these claims and chapter 1's table; `notebook` as
+    it was executed, and the name of a figure that it saved."""
     source = next(c for c in notebooks.find_chapters() if c.name == chapter)
     spec = model if isinstance(model, ModelSpec) else model_spec(model)
     place = runs.place_of(source, spec)
@@ -83,8 +100,8 @@ def write_run(
     settings = notebooks.check_parameters(source, {**(given or {}), "model": asked})
     shutil.rmtree(place.results, ignore_errors=True)
     place.folder.mkdir(parents=True, exist_ok=True)
-    save(place.results, chapter, spec.name, found_claims, table, settings, parameters)
-    nbformat.write(nbformat.v4.new_notebook(), place.notebook)
+    save(place.results, chapter, spec.name, found_claims, table, settings, parameters, drawn)
+    nbformat.write(notebook or nbformat.v4.new_notebook(), place.notebook)
     parts = batch._parts(source, settings, spec)
     sidecar = runs.Sidecar(
         chapter=chapter,
@@ -112,6 +129,7 @@ def save(
     table: pd.DataFrame | None,
     settings: Mapping[str, Any],
     parameters: int | None,
+    drawn: str = "",
 ) -> None:
     """What a chapter leaves in its folder, manifest and all."""
     run = results.ChapterRun(chapter=chapter, model=model, parameters=settings, folder=folder)
@@ -119,6 +137,8 @@ def save(
         run.save_claim(one, cost=COST)
     if table is not None:
         run.save("stage-shares", table, about="")
+    if drawn:
+        run.save_figure(drawn, Figure(figsize=(1, 1)))
     run.save_json("numbers", {"findings": f"- {chapter} on {model}."})
     run.finish(provenance={"name": model, "parameters": parameters, "dtype": "float32"})
 

@@ -70,7 +70,7 @@ def _digest(source: Path) -> str:
     digest = hashlib.sha256()
     for tool in _TOOLS:
         digest.update(f"{tool}=={metadata.version(tool)}\0".encode())
-    extensions = sorted(paths.PACKAGE.glob("sphinx_*.py"))
+    extensions = [*sorted(paths.PACKAGE.glob("sphinx_*.py")), paths.PACKAGE / "siblings.py"]
     for path in (*extensions, *sorted(p for p in source.rglob("*") if p.is_file())):
         content = path.read_bytes()
         name = path.name if path in extensions else path.relative_to(source).as_posix()

@@ -156,14 +156,16 @@ def check(model: str, device: str, dtype: str, revision: str | None) -> None:
 @commands.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 def publish(models: tuple[str, ...]) -> None:
-    """Copy the claims of MODEL's runs to book/results/, to be committed.
+    """Copy claims and pages of MODEL's runs to book/results/, to be committed.
 
-    The chapter that compares models shows them where a model has no run.
+    The chapter that compares models and the model switch show them where a model has no run.
     """
     from ovectors.record import publish as publish_results
 
     for model in models:
-        say(f"{model}: published in {publish_results(model)}")
+        folder = publish_results(model)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        say(f"{model}: published in {folder}, {size / 1e6:.1f} MB")
 
 
 @commands.command()

@@ -13,10 +13,12 @@ from typing import Any
 import nbformat
 import yaml
 
-from ovectors import chapter_tools, comparison, figure_tools, fragments, paths, runs
+from ovectors import chapter_tools, comparison, figure_tools, fragments, paths, runs, siblings
 from ovectors.errors import UserError
 from ovectors.labels import own_labels, rename_labels
 from ovectors.notebooks import Chapter, find_chapters, read_notebook
+from ovectors.published import PublishedPlace
+from ovectors.record import Kept, models_with_record
 
 _RUN_ENTRY = re.compile(r"runs/([^/]+)/([^/]+)")
 _APART = "# what the cell above printed"  # a cell without any source would not be shown at all
@@ -29,12 +31,15 @@ class Page:
     """One executed chapter as a page: where its run is, on which model, and the reference or not.
 
     `model` is the model's name as it is shown, `place.model` the name of its folder. Pages that
-    compare models stand with the reference model's.
+    compare models stand with the reference model's. `published` tells of pages that were published
+    and not run here how their run was made, and `changed` what of that has changed since.
     """
 
     place: runs.Place
     model: str
     is_reference: bool
+    published: Kept | None = None
+    changed: tuple[str, ...] = ()
 
     @property
     def document(self) -> str:
@@ -73,8 +78,9 @@ def collect_pages(toc: Mapping[str, Any], report: Callable[[str], None]) -> tupl
     """The runs that the book can show: whole, and made from the chapters and library of now.
 
     The reference model's come first, with those that compare models, then model by model, each in
-    the order of the table of contents. What is left out is reported with its reason. UserError when
-    the reference model has no page at all.
+    the order of the table of contents; of other models also published pages, where there is no
+    such run here. What is left out is reported with its reason. UserError when the reference model
+    has no page at all.
     """
     reference = reference_model(toc)
     chapters = {chapter.name: chapter for chapter in find_chapters()}
@@ -82,7 +88,7 @@ def collect_pages(toc: Mapping[str, Any], report: Callable[[str], None]) -> tupl
     for name in sorted({*chapters} ^ {*listed}):
         lacks = "chapters/ does not hold" if name in listed else "_toc.yml does not list"
         report(f"left out: {name}, which {lacks}")
-    others = [model for model in runs.models_with_runs() if model != reference]
+    others = sorted({*runs.models_with_runs(), *models_with_record()} - {reference})
     pages = []
     for name in (name for name in listed if name in chapters):
         model = runs.ALL if chapters[name].across else reference
@@ -105,11 +111,23 @@ def _page_of(
     place = runs.Place(model=model, chapter=chapter.name)
     state = comparison.recorded_state(place, chapter)
     belongs = model in (reference, runs.ALL)
-    if not state.shown or state.sidecar is None:
-        if state.kind != "missing" or belongs:
-            report(f"left out: {chapter.name} on {model}, {state.kind} ({state.reason})")
-        return []
-    return [Page(place=place, model=state.sidecar.model, is_reference=belongs)]
+    if state.shown and state.sidecar is not None:
+        return [Page(place=place, model=state.sidecar.model, is_reference=belongs)]
+    if state.kind != "missing" or belongs:
+        report(f"left out: {chapter.name} on {model}, {state.kind} ({state.reason})")
+    return [] if belongs else _published_page_of(model, chapter, report)
+
+
+def _published_page_of(model: str, chapter: Chapter, report: Callable[[str], None]) -> list[Page]:
+    place = PublishedPlace(model=model, chapter=chapter.name)
+    state, kept = comparison.published_state(place, chapter)
+    if state.shown and kept is not None:
+        made = {"published": kept, "changed": state.changed}
+        return [Page(place=place, model=kept.model, is_reference=False, **made)]
+    if state.kind != "missing":
+        what = f"the published page of {chapter.name} on {model}"
+        report(f"left out: {what}, {state.kind} ({state.reason})")
+    return []
 
 
 def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> None:
@@ -136,18 +154,30 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
 
 def make_distinct(notebook: nbformat.NotebookNode, page: Page, reference: Page | None) -> None:
     """Let a page say which model it is of, and share no label with the reference model's page."""
-    rename_labels(notebook, f"-{page.place.model.lower()}")
+    rename_labels(notebook, siblings.label_suffix(page.place.model))
     first = next((c for c in notebook.cells if c.cell_type == "markdown"), None)
     if first is None:
         return
     first.source = re.sub(r"\A\s*# .+", rf"\g<0> on {page.model}", first.source, count=1)
-    said = f"This is the chapter as it comes out on **{page.model}**."
+    said = [f"This is the chapter as it comes out on **{page.model}**."]
     if reference is not None:
-        there = f"the same chapter on {reference.model} </{reference.document}>"
-        said += f" The sentences that it shares with {{doc}}`{there}` were written for that model."
-    note = f":::{{note}}\n{said}\n:::"
+        shared = f"The sentences that it shares with the page on {reference.model} were written"
+        said.append(f"{shared} for that model.")
+    if page.published is not None:
+        said.append(_origin(page.published, page.changed))
+    note = f":::{{note}}\n{' '.join(said)}\n:::"
     lines = first.source.split("\n", 1)
     first.source = "\n\n".join([lines[0], note, *lines[1:]])
+
+
+def _origin(made: Kept, changed: Sequence[str]) -> str:
+    """Where a published page comes from."""
+    commit, dirty = made.provenance.get("commit"), made.provenance.get("dirty")
+    code = f"commit `{commit[:12]}`" if commit else "a folder that is no checkout"
+    code += " with local changes" if dirty else ""
+    said = f"It was not run here but published: run on {made.started[:10]} from {code}, "
+    weights = " The model's weights have changed since." if "model" in changed else ""
+    return f"{said}key `{made.key[:12]}`.{weights}"
 
 
 def set_text_apart(notebook: nbformat.NotebookNode) -> None:
@@ -172,27 +202,23 @@ def set_text_apart(notebook: nbformat.NotebookNode) -> None:
 
 
 def book_toc(toc: Mapping[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
-    """The table of contents to build from: entries without a page dropped, other models added.
+    """The table of contents to build from: every chapter once, entries without a page dropped.
 
-    Every other model has a part of its own, after the parts that list the reference model's
-    chapters; a part that is left empty goes.
+    A chapter that the reference model lacks is listed by the first model that has it; pages of
+    other models are reached through the switch (`siblings`). A part that is left empty goes.
     """
-    known = {page.document for page in pages}
-    parts, after = [], 0
+    listed = {page.place.chapter: page.document for page in reversed(pages)}
+    parts = []
     for part in toc.get("parts", []):
-        entries = part.get("chapters", [])
-        runs_listed = [one for one in entries if _RUN_ENTRY.fullmatch(one["file"])]
-        kept = [one for one in entries if one not in runs_listed or one["file"] in known]
+        kept = []
+        for entry in part.get("chapters", []):
+            match = _RUN_ENTRY.fullmatch(entry["file"])
+            if match is None:
+                kept.append(entry)
+            elif match[2] in listed:
+                kept.append({**entry, "file": listed[match[2]]})
         if kept:
             parts.append({**part, "chapters": kept})
-        if runs_listed:
-            after = len(parts)
-    for folder in dict.fromkeys(p.place.model for p in pages if not p.is_reference):
-        mine = [page for page in pages if page.place.model == folder]
-        chapters = [{"file": page.document} for page in mine]
-        caption = f"The same chapters on {mine[0].model}"
-        parts.insert(after, {"caption": caption, "chapters": chapters})
-        after += 1
     return {**toc, "parts": parts}
 
 
@@ -216,7 +242,11 @@ def _with_made_settings(config: Mapping[str, Any], pages: Sequence[Page]) -> dic
         for label in sorted(own_labels(read_notebook(chapter.path)))
     }
     documents = {name: shown.get(name, "") for name in known}
-    made = {"ovectors_documents": documents, "ovectors_labels": labels}
+    made = {
+        "ovectors_documents": documents,
+        "ovectors_labels": labels,
+        siblings.SETTING: siblings.by_chapter(pages),
+    }
     return {
         **config,
         "parse": {**parse, "myst_substitutions": fragments.substitutions()},

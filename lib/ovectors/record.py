@@ -1,8 +1,9 @@
-"""The record: what is kept of runs for comparing models, and committed for those without a run.
+"""The record: what is kept of runs, and committed for models that are not run here.
 
 book/results/<model>/record.json          how the runs were made, and the hashes of the files
 book/results/<model>/claims/<id>.json     their verdicts
 book/results/<model>/<table>.parquet      the small tables that chapters across models read
+book/results/<model>/pages/               the chapters' pages (`published`)
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ovectors import paths, results, runs
+from ovectors import paths, published, results, runs
 from ovectors.catalogue import model_spec
 from ovectors.errors import UserError
 from ovectors.notebooks import find_chapters
@@ -36,12 +37,17 @@ class Kept(runs.Made):
 
 
 class Record(BaseModel):
-    """The committed results of one model, as they are written to `record.json`."""
+    """The committed results of one model, as they are written to `record.json`.
+
+    `pages` holds the hashes of the files of each chapter's page, by chapter and by path below the
+    folder of pages.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     chapters: list[Kept]
+    pages: dict[str, dict[str, str]] = {}
 
 
 def kept_of(place: runs.Place, sidecar: runs.Sidecar) -> Kept:
@@ -95,24 +101,41 @@ def read_record(folder: Path) -> Record:
 def committed(place: runs.Place) -> Kept | None:
     """What was committed of a chapter's run on a model, every file checked; None for nothing."""
     folder = paths.PUBLISHED / place.model
-    for kept in read_record(folder).chapters:
-        if kept.chapter == place.chapter:
-            for name, digest in kept.files.items():
-                if not (folder / name).is_file() or results.sha256_of(folder / name) != digest:
-                    raise BrokenResult(f"{name} is missing or not what {RECORD} says")
-            return kept
-    return None
+    kept = _kept(read_record(folder), place.chapter)
+    if kept is not None:
+        _check(folder, kept.files)
+    return kept
+
+
+def committed_page(place: published.PublishedPlace) -> Kept | None:
+    """How the run was made whose page was committed, every file of the page checked; None where
+    there is no such page."""
+    record = read_record(paths.PUBLISHED / place.model)
+    if place.chapter not in record.pages:
+        return None
+    _check(place.folder, record.pages[place.chapter])
+    return _kept(record, place.chapter)
+
+
+def _kept(record: Record, chapter: str) -> Kept | None:
+    return next((one for one in record.chapters if one.chapter == chapter), None)
+
+
+def _check(folder: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        if not (folder / name).is_file() or results.sha256_of(folder / name) != digest:
+            raise BrokenResult(f"{name} is missing or not what {RECORD} says")
 
 
 def publish(name: str) -> Path:
-    """Copy what is kept of a model's runs to `book/results/`, to be committed; returns the folder.
+    """Write what is kept of a model's runs to `book/results/`, to be committed; returns the folder.
 
     Chapters without a run here keep what was committed of them before. UserError for a run that is
     broken or stale, and where there is none at all: nothing is written then.
     """
     spec = model_spec(name)
     again = f"`ovectors run --model {name}`"
-    new: list[tuple[Path, Kept]] = []
+    new: list[tuple[runs.Place, Kept]] = []
     for chapter in (one for one in find_chapters() if not one.across):
         place = runs.place_of(chapter, spec)
         state = runs.recorded_state(place, chapter)
@@ -120,10 +143,10 @@ def publish(name: str) -> Path:
             why = f"{chapter.name} on {spec.name} is {state.kind} ({state.reason})"
             raise UserError(f"{why}: {again} makes it new")
         if state.sidecar is not None:
-            new.append((place.results, kept_of(place, state.sidecar)))
+            new.append((place, kept_of(place, state.sidecar)))
     if not new:
         raise UserError(f"no chapter has a run on {spec.name}: {again} makes one")
-    folder = paths.PUBLISHED / new[0][0].parent.name
+    folder = paths.PUBLISHED / new[0][0].model
     try:
         _write(folder, new)
     except BrokenResult as error:
@@ -131,19 +154,22 @@ def publish(name: str) -> Path:
     return folder
 
 
-def _write(folder: Path, new: list[tuple[Path, Kept]]) -> None:
+def _write(folder: Path, new: list[tuple[runs.Place, Kept]]) -> None:
     """Put files in place. The record goes first and comes last: it never tells of other files."""
-    chapters = {one.chapter: one for one in read_record(folder).chapters}
+    old = read_record(folder)
+    chapters, pages = {one.chapter: one for one in old.chapters}, {**old.pages}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
-    for source, kept in new:
+    for place, kept in new:
         chapters[kept.chapter] = kept
         for name in kept.files:
             (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(source / name, folder / name)
+            shutil.copyfile(place.results / name, folder / name)
+        pages[kept.chapter] = published.write_page(place)
     listed = {folder / name for kept in chapters.values() for name in kept.files}
+    listed |= {folder / published.PAGES / name for files in pages.values() for name in files}
     for path in [*folder.rglob("*")]:
         if path.is_file() and path not in listed:
             path.unlink()
-    record = Record(chapters=[chapters[name] for name in sorted(chapters)])
+    record = Record(chapters=[chapters[name] for name in sorted(chapters)], pages=pages)
     results.write_json(folder / RECORD, record.model_dump())

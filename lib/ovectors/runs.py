@@ -189,14 +189,18 @@ def state_of(place: Place, parts: Mapping[str, Any]) -> State:
         if not any(p.exists() for p in (place.sidecar, place.notebook, place.results)):
             return State(kind="missing", reason="never run", **last)
         return State(kind="broken", reason=str(error), **last)
-    changed = keys.changed_parts(sidecar.parts, parts)
+    return state_of_whole(sidecar, parts, sidecar=sidecar, **last)
+
+
+def state_of_whole(made: Made, parts: Mapping[str, Any], **known: Any) -> State:
+    """How a whole run stands, by the parts of its key and those that a run now would have."""
+    changed = keys.changed_parts(made.parts, parts)
     return State(
         kind="stale" if changed else "current",
         reason=f"changed since: {', '.join(changed)}" if changed else "",
         changed=tuple(changed),
-        **last,
-        sidecar=sidecar,
         shown=not _SOURCE_PARTS.intersection(changed),
+        **known,
     )
 
 

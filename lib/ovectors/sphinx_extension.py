@@ -33,6 +33,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("chapter", ChapterRole())
     app.add_role("fig", FigureRole())
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.setup_extension("ovectors.siblings")
     app.connect("html-page-context", call_bibliography_no_list, priority=900)
     app.connect("html-page-context", sphinx_buttons.lead_to_chapters, priority=900)
     app.connect("build-finished", sphinx_icons.keep_used_icons)
