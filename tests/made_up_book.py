@@ -52,8 +52,7 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     for name in ("_config.yml", "book/references.bib", "book/references.md"):
         shutil.copy(REPOSITORY / name, root / name)
-    for name in ("_vendor", "_static"):
-        shutil.copytree(REPOSITORY / "book" / name, root / "book" / name)
+    shutil.copytree(REPOSITORY / "book" / "_static", root / "book" / "_static")
     (root / "book" / "index.md").write_text(INDEX.format(figure=figures_of(RETRIEVAL)[1]))
     (root / "_toc.yml").write_text(yaml.safe_dump(toc()))
     for chapter in TITLES:

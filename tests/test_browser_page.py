@@ -56,6 +56,7 @@ def visits(request, book, browser) -> list[Visit]:
 
 def visit(context, path: Path, root: Path, scheme: str, axe) -> Visit:
     page = context.new_page()
+    page.set_default_timeout(120_000)
     trouble, loaded = watch(page), set()
     page.on("request", lambda one: one.resource_type == "image" or loaded.add(one.url))
     page.goto(path.as_uri(), wait_until="load")

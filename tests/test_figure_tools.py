@@ -110,7 +110,7 @@ def test_words_of_a_table_are_no_html(page, tmp_path):
 
 def test_what_is_not_recorded_is_said_to_be_so(page):
     manifest = results.read_manifest(page.place.results)
-    told = made.facts(page.place, manifest)
+    told = made.facts(page.place, manifest, None)
     for name in ("Key", "This run", "Measuring"):
         assert told[name] == made.UNKNOWN
     assert told["Number format"] == "float32" and told["Device"] == "cpu"
@@ -130,12 +130,17 @@ def test_what_the_batch_recorded_is_told(tmp_path, monkeypatch):
     sidecar |= {"seconds": 61.7, "peak_memory_bytes": 2_340_000_000}
     sidecar["parts"]["model"] = {"files": {"config.json": "11", "model.safetensors": "22"}}
     place.sidecar.write_text(json.dumps(sidecar))
-    told = made.facts(place, results.read_manifest(place.results))
+    manifest = results.read_manifest(place.results)
+    told = made.facts(place, manifest, runs.recorded_sidecar(place))
     assert told["Key"] == sidecar["key"]
     assert told["This run"] == "62 s, at most 2.34 GB of memory"
     assert told["Measuring"] == "1 s, at most 0.10 GB of memory"
     assert told["Model"] == "mini-2m; model.safetensors: SHA-256 22"
     assert told["To make it again"] == "ovectors run --model mini-2m --chapter 1"
+    kept = runs.Made(**{name: sidecar[name] for name in runs.Made.model_fields})
+    by_hand = kept.model_copy(update={"seconds": 0})
+    assert made.facts(place, manifest, kept)["This run"] == told["This run"]
+    assert made.facts(place, manifest, by_hand)["This run"] == made.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -149,12 +154,12 @@ def test_what_the_batch_recorded_is_told(tmp_path, monkeypatch):
 def test_local_changes_are_owned_up_to(page, provenance, said):
     manifest = results.read_manifest(page.place.results)
     manifest = manifest.model_copy(update={"provenance": {**manifest.provenance, **provenance}})
-    assert made.facts(page.place, manifest)["Commit"] == said
+    assert made.facts(page.place, manifest, None)["Commit"] == said
 
 
 def test_a_revision_is_told_where_there_is_one(page):
     manifest = results.read_manifest(page.place.results)
     loaded = {"name": "gpt2", "source": "openai-community/gpt2", "commit": "607a30d7"}
     manifest = manifest.model_copy(update={"provenance": {"model": loaded}})
-    told = made.facts(page.place, manifest)
+    told = made.facts(page.place, manifest, None)
     assert told["Model"] == "gpt2, from openai-community/gpt2, revision 607a30d7"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pandas as pd
 
-from ovectors import made
+from ovectors import made, runs
 from ovectors.results import Manifest, SavedFile, read_manifest
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def add(notebook: nbformat.NotebookNode, page: Page, root: Path) -> None:
     """
     manifest = read_manifest(page.place.results)
     folder = root / page.document
-    told = made.as_html(made.facts(page.place, manifest))
+    run = page.published or runs.recorded_sidecar(page.place)
+    told = made.as_html(made.facts(page.place, manifest, run))
     cells = []
     for cell in notebook.cells:
         cells.append(cell)

@@ -16,22 +16,22 @@ from ovectors.results import Manifest
 UNKNOWN = "not recorded"
 
 
-def facts(place: runs.Place, manifest: Manifest) -> dict[str, str]:
+def facts(place: runs.Place, manifest: Manifest, run: runs.Made | None) -> dict[str, str]:
     """What is on record of a run, by name; UNKNOWN where nothing is.
 
-    The manifest has what the chapter itself knew, the sidecar what the batch measured: a run by
-    hand has no sidecar.
+    The manifest has what the chapter itself knew, `run` what the batch measured: its sidecar, or
+    what was published of it. A run by hand has neither.
     """
-    sidecar, loaded = runs.recorded_sidecar(place), manifest.provenance.get("model", {})
+    loaded = manifest.provenance.get("model", {})
     found = {
-        "Key": sidecar.key if sidecar else None,
-        "Model": _model(manifest, sidecar),
+        "Key": run.key if run else None,
+        "Model": _model(manifest, run),
         "Number format": loaded.get("dtype"),
         "Device": _device(loaded),
         "Versions": _listed(manifest.provenance.get("versions", {})),
         "Machine": manifest.provenance.get("machine"),
         "Commit": _commit(manifest.provenance),
-        "This run": _run_cost(sidecar) if sidecar else None,
+        "This run": _run_cost(run) if run else None,
         "Measuring": _measuring_cost(place, manifest),
         "Parameters": _listed(manifest.parameters),
     }
@@ -66,7 +66,7 @@ def as_html(told: Mapping[str, str]) -> str:
     return f'<dl class="made">{"".join(rows)}</dl>'
 
 
-def _model(manifest: Manifest, sidecar: runs.Sidecar | None) -> str:
+def _model(manifest: Manifest, run: runs.Made | None) -> str:
     loaded = manifest.provenance.get("model", {})
     if "results" in loaded:  # a chapter across models reads results and loads none
         return f"none: it reads the claims of all models, whose SHA-256 is {loaded['results']}"
@@ -74,16 +74,18 @@ def _model(manifest: Manifest, sidecar: runs.Sidecar | None) -> str:
     source = f", from {loaded['source']}" if loaded.get("source") else ""
     if revision := loaded.get("commit") or loaded.get("revision"):
         return f"{name}{source}, revision {revision}"
-    files = sidecar.parts.get("model", {}).get("files", {}) if sidecar else {}
+    files = run.parts.get("model", {}).get("files", {}) if run else {}
     weights = [f"{file}: SHA-256 {sha}" for file, sha in files.items() if "safetensors" in file]
     return f"{name}{source}; {', '.join(weights) or f'revision {UNKNOWN}'}"
 
 
-def _run_cost(sidecar: runs.Sidecar) -> str:
-    memory = f"{sidecar.peak_memory_bytes / 1e9:.2f} GB"
-    kept = sum(table.how == "known" for table in sidecar.tables)
-    said = f"; {kept} of its {len(sidecar.tables)} tables were there already" if kept else ""
-    return f"{sidecar.seconds:.0f} s, at most {memory} of memory{said}"
+def _run_cost(run: runs.Made) -> str | None:
+    if not run.seconds:  # published from a run by hand
+        return None
+    tables = run.tables if isinstance(run, runs.Sidecar) else []
+    kept = sum(table.how == "known" for table in tables)
+    said = f"; {kept} of its {len(tables)} tables were there already" if kept else ""
+    return f"{run.seconds:.0f} s, at most {run.peak_memory_bytes / 1e9:.2f} GB of memory{said}"
 
 
 def _measuring_cost(place: runs.Place, manifest: Manifest) -> str | None:
