@@ -1,11 +1,12 @@
 """What each chapter computes and holds, counted while it runs: plans for larger models rest on it.
 
     .venv/bin/python -m benchmarks.chapter_costs             # half an hour on one core
-    .venv/bin/python -m benchmarks.chapter_costs --n-items 6 --depths 1 --shown   # quick, not kept
+    .venv/bin/python -m benchmarks.chapter_costs --n-items 6 --few 6 --depths 1 --shown   # quick
+    .venv/bin/python -m benchmarks.chapter_costs --keep-depths    # all items alone, once more
 
-Writes `benchmarks/chapter_costs.json`. Every chapter is run on the miniature twice over: once with
-all items, and with a few items at several depths (`idle.stretched`), to see how its work grows with
-the number of layers. `ovectors.costing` reads the file.
+Writes `benchmarks/chapter_costs.json`. Every chapter is run on the miniature twice over: with a few
+items at several depths (`idle.stretched`), to see how its work grows with the number of layers, and
+with all items. `ovectors.costing` reads the file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import io
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +35,7 @@ from ovectors.models import load_model
 
 MODEL = "mini-2m"
 OUTPUT = Path(__file__).with_name("chapter_costs.json")
-FEW, DEPTHS = 24, (1, 2, 3, 4)
+FEW, DEPTHS = 12, (1, 2, 3)
 """Items of each task, and how many times as deep, where growth with depth is measured."""
 
 
@@ -114,35 +115,34 @@ def _watched(found: Counted, chapter: str) -> Iterator[None]:
         results.ChapterRun.save_figure = saved
 
 
-def measure(*, n_items: int, few: int, depths: Sequence[int]) -> Iterator[dict[str, Any]]:
+def measure(
+    *, n_items: int, few: int, depths: Sequence[int], known: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
     """The content of `chapter_costs.json`, once for each model that was counted.
 
-    The miniature itself comes first; where as many items are asked of it as of the deeper ones, it
-    is the first of these too.
+    The miniature itself comes last, since it takes longest with all items: until then the few stand
+    for them. `known` are depths that were counted before.
     """
     model = load_model(MODEL, device="cpu", check=False)
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     told = {
         "schema": 1,
         "date": datetime.now(UTC).date().isoformat(),
         "model": MODEL,
         "sizes": asdict(flops.sizes_of(model)),
-        "versions": versions,
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "commit": results.environment()["commit"],
-        "n_items": n_items,
-        "chapters": count(MODEL, n_items=n_items).chapters(),
         "few_items": few,
-        "by_layers": {},
+        "by_layers": dict(known),
     }
     with tempfile.TemporaryDirectory() as folder:
         for times in depths:
-            if times == 1 and few == n_items:
-                found = told["chapters"]
-            else:
+            layers = str(times * model.n_layers)
+            if layers not in known:
                 deeper = idle.stretched(model, times, Path(folder) / f"{MODEL}-{times}")
-                found = count(str(deeper), n_items=few).chapters()
-            told["by_layers"][str(times * model.n_layers)] = found
-            yield told
+                told["by_layers"][layers] = count(str(deeper), n_items=few).chapters()
+            yield told | {"n_items": few, "chapters": told["by_layers"][str(model.n_layers)]}
+    if n_items != few:
+        yield told | {"n_items": n_items, "chapters": count(MODEL, n_items=n_items).chapters()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -151,9 +151,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--n-items", type=int, default=0, help="of each task; 0: all")
     parser.add_argument("--few", type=int, default=FEW, help="of each task, at several depths")
     parser.add_argument("--depths", type=int, nargs="+", default=DEPTHS, help="times as deep")
+    parser.add_argument("--keep-depths", action="store_true", help="take those of the file")
     parser.add_argument("--shown", action="store_true", help="show it in place of writing it")
     asked = parser.parse_args(arguments)
-    for found in measure(n_items=asked.n_items, few=asked.few, depths=asked.depths):
+    known: Mapping[str, Any] = {}
+    if asked.keep_depths:
+        before = json.loads(OUTPUT.read_text("utf-8"))
+        asked.few, known = before["few_items"], before["by_layers"]
+    depths = sorted({1, *asked.depths})
+    settings = {"n_items": asked.n_items, "few": asked.few, "depths": depths}
+    for found in measure(**settings, known=known):
         if asked.shown:
             print(json.dumps(found, indent=1))
         else:

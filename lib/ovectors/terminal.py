@@ -96,7 +96,7 @@ def size(number: int | None) -> str:
     """`512 MB`, `12 GB`: bytes in powers of ten; `?` where they are not known."""
     if number is None:
         return "?"
-    for unit_size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+    for unit_size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if number >= unit_size:
             return f"{number / unit_size:.3g} {unit}"
     return f"{number} B"

@@ -78,7 +78,11 @@ def memory(needs: Needs) -> str:
             size(round(needs.in_dtype * (HEADROOM - 1))),
             "on GPUs",
         ],
-        [f"keys and values of a batch of {needs.rows}", size(needs.keys_values), "on GPUs"],
+        [
+            f"keys and values of a batch ({needs.rows} of {needs.tokens} tokens)",
+            size(needs.keys_values),
+            "on GPUs",
+        ],
         ["activations, and logits of a chunk of states", size(needs.activations), "on GPUs"],
         ["the largest recorded stream, in float32", size(needs.stream), "main memory"],
         ["Python, its libraries, tables (*assumed*)", size(fitting.LIBRARIES), "main memory"],
@@ -196,7 +200,10 @@ def times(told: Mapping[str, Any], spec: ModelSpec, work: Mapping[str, Work]) ->
         for gpu in ACCELERATORS
         for size_of in BUDGETS
     ]
-    heads = [f"{gpu.name}; {size(most)}, {needs.rows} prompts" for gpu, needs, most in ways]
+    heads = [
+        f"{gpu.name}; {size(most)}, {needs.rows} prompt{'s' * (needs.rows > 1)}"
+        for gpu, needs, most in ways
+    ]
     rows = []
     for chapter, done in work.items():
         took = [

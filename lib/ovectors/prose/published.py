@@ -33,10 +33,9 @@ _PARTS = {
 }
 
 
-def published(compared: dict[str, Sequence[Comparison]] | None = None) -> str:
+def published() -> str:
     """Every claim of every model that has been published and run here, number by number."""
-    compared = _by_model() if compared is None else compared
-    parts = [part for model, found in compared.items() for part in _model(model, found)]
+    parts = [part for model, found in _by_model().items() for part in _model(model, found)]
     return "\n\n".join(parts) + "\n" if parts else NOTHING
 
 
@@ -71,7 +70,7 @@ def summary(found: Sequence[Comparison]) -> str:
     counts = _counts(row for one in claims for row in one.rows)
     said = f"{same} of {len(claims)} verdicts are the same; of the numbers, {counts}."
     copied = [one.claim for one in claims if one.one_run]
-    if len(copied) == len(claims):
+    if copied and len(copied) == len(claims):
         said += f" {_COPIED.format('These')}"
     elif copied:
         said += f" {_COPIED.format(f'Those of {listed([claim_name(one) for one in copied])}')}"
