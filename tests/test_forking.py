@@ -8,11 +8,12 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
 import trivial
-from ovectors import batch, claims, cli, keys, notebooks, studies
+from ovectors import batch, claims, cli, keys, notebooks, record, results, studies
 from ovectors.claims import RULES, Evidence
 from ovectors.errors import UserError
 from ovectors.forking import files
@@ -353,6 +354,18 @@ def test_only_forks_are_studies(project):
     study, _ = fork("my-study", "4")
     found = [one.name for one in notebooks.find_chapters() if studies.is_study(one.name)]
     assert found == [study.chapter]
+
+
+@pytest.mark.parametrize("study", [True, False])
+def test_a_study_s_tables_never_stand_in_for_its_source_s(project, tmp_path, study):
+    name = fork("my-study", "1")[0].chapter if study else "01_stages_of_processing"
+    run = results.ChapterRun(chapter=name, model="m", parameters={}, folder=tmp_path / "out")
+    run.save("stage-shares", pd.DataFrame({"share": [0.5]}), about="")
+    taken = claims.judge(RULES["stages"], evidence("a"), model="m")
+    claim = studies.judge(taken, chapter=name) if study else taken
+    run.save_claim(claim, cost=claims.Cost(seconds=1, peak_memory_bytes=1))
+    kept = record.kept_by_hand(run.finish()).files
+    assert f"claims/{claim.id}.json" in kept and ("stage-shares.parquet" in kept) != study
 
 
 @pytest.mark.kernel
