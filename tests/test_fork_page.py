@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ovectors.claims import Claim
+from trial_run import remove_studies
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "book" / "fork_a_chapter.md"
@@ -41,6 +42,7 @@ def copy_of_the_project(folder: Path) -> Path:
         if (REPOSITORY / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((REPOSITORY / name).read_bytes())
+    remove_studies(folder)
     (folder / ".venv" / "bin").mkdir(parents=True)
     here = f'PATH="{Path(sys.executable).parent}:$PATH"\n'  # in place of the `make` that makes it
     (folder / ".venv" / "bin" / "activate").write_text(here)

@@ -8,11 +8,12 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
 import trivial
-from ovectors import batch, claims, cli, keys, notebooks, studies
+from ovectors import batch, claims, cli, keys, notebooks, record, results, studies
 from ovectors.claims import RULES, Evidence
 from ovectors.errors import UserError
 from ovectors.forking import files
@@ -20,10 +21,10 @@ from ovectors.forking.files import fork
 from ovectors.labels import own_labels
 from ovectors.prose import beyond as prose
 from ovectors.statistics import Interval
-from trial_run import claims_of
+from trial_run import claims_of, remove_studies
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SOURCES = [c.number for c in notebooks.find_chapters(REPOSITORY / "chapters") if not c.across]
+SOURCES = sorted({int(rule.chapter[:2]) for rule in RULES.values()})
 PAIRS = "argument,answer\n" + "".join(f"{word},{word.upper()}\n" for word in ("cat", "dog", "cow"))
 
 
@@ -36,6 +37,7 @@ def project(tmp_path, monkeypatch) -> Path:
     (root / "book").mkdir()
     for name in ("pyproject.toml", "_toc.yml"):
         shutil.copy(REPOSITORY / name, root / name)
+    remove_studies(root)
     return trivial.enter(root, monkeypatch)
 
 
@@ -347,9 +349,23 @@ def test_what_a_study_has_of_its_own_belongs_to_its_key_and_to_no_other(project)
     assert keys.source_parts(source) == before[source.name]
 
 
-def test_the_library_s_rules_are_those_of_no_study(project):
+def test_only_forks_are_studies(project):
     assert studies.all_rules() == RULES
-    assert not any(studies.is_study(one.name) for one in notebooks.find_chapters())
+    study, _ = fork("my-study", "4")
+    found = [one.name for one in notebooks.find_chapters() if studies.is_study(one.name)]
+    assert found == [study.chapter]
+
+
+@pytest.mark.parametrize("study", [True, False])
+def test_a_study_s_tables_never_stand_in_for_its_source_s(project, tmp_path, study):
+    name = fork("my-study", "1")[0].chapter if study else "01_stages_of_processing"
+    run = results.ChapterRun(chapter=name, model="m", parameters={}, folder=tmp_path / "out")
+    run.save("stage-shares", pd.DataFrame({"share": [0.5]}), about="")
+    taken = claims.judge(RULES["stages"], evidence("a"), model="m")
+    claim = studies.judge(taken, chapter=name) if study else taken
+    run.save_claim(claim, cost=claims.Cost(seconds=1, peak_memory_bytes=1))
+    kept = record.kept_by_hand(run.finish()).files
+    assert f"claims/{claim.id}.json" in kept and ("stage-shares.parquet" in kept) != study
 
 
 @pytest.mark.kernel

@@ -1,10 +1,11 @@
-"""A chapter run once on a few items, as the tests of studies do it."""
+"""A chapter run once on a few items, and a project as it is without anybody's studies."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-from ovectors import notebooks, results, store
+from ovectors import notebooks, results, store, studies
 from ovectors.claims import Claim
 from ovectors.execution import execute
 
@@ -24,3 +25,14 @@ def claims_of(name: str, *, model: Path | str, folder: Path, n_items: int = 12) 
     files = [folder / "results" / one.file for one in saved.files if one.kind == "claim"]
     found = [Claim.model_validate_json(file.read_bytes()) for file in files]
     return {claim.id: claim for claim in found}
+
+
+def remove_studies(project: Path) -> None:
+    """Undo every fork in a copy of the project, so that the next one is chapter 8."""
+    for rules in project.glob(f"chapters/*/{studies.RULES_FILE}"):
+        name, toc = rules.parent.name, project / "_toc.yml"
+        shutil.rmtree(rules.parent)
+        rules.parent.with_suffix(".ipynb").unlink()
+        (project / "tests" / f"test_{name[3:]}.py").unlink(missing_ok=True)
+        lines = toc.read_text("utf-8").splitlines(keepends=True)
+        toc.write_text("".join(one for one in lines if f"/{name}" not in one), "utf-8")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ovectors import paths, published, results, runs
+from ovectors import paths, published, results, runs, studies
 from ovectors.catalogue import model_spec
 from ovectors.errors import UserError
 from ovectors.notebooks import find_chapters
@@ -54,7 +54,7 @@ def kept_of(place: runs.Place, sidecar: runs.Sidecar) -> Kept:
     """What is kept of a whole run of the batch."""
     made = sidecar.model_dump(include=set(runs.Made.model_fields))
     provenance = results.read_manifest(place.results).provenance
-    return Kept(**{**made, "files": _wanted(sidecar.files)}, provenance=provenance)
+    return Kept(**{**made, "files": _wanted(place.chapter, sidecar.files)}, provenance=provenance)
 
 
 def kept_by_hand(manifest: Manifest) -> Kept:
@@ -68,7 +68,7 @@ def kept_by_hand(manifest: Manifest) -> Kept:
         key="",
         parts={},
         parameters=manifest.parameters,
-        files=_wanted(files),
+        files=_wanted(manifest.chapter, files),
         started="",
         seconds=0,
         peak_memory_bytes=0,
@@ -77,8 +77,9 @@ def kept_by_hand(manifest: Manifest) -> Kept:
     )
 
 
-def _wanted(files: Mapping[str, str]) -> dict[str, str]:
-    tables = {f"{name}.parquet" for name in TABLES}
+def _wanted(chapter: str, files: Mapping[str, str]) -> dict[str, str]:
+    """Claims and tables; of a study no tables, which would stand in for those of its source."""
+    tables = set() if studies.is_study(chapter) else {f"{name}.parquet" for name in TABLES}
     chosen = (n for n in files if n in tables or n.startswith(f"{results.CLAIMS}/"))
     return {name: files[name] for name in sorted(chosen)}
 
