@@ -106,10 +106,10 @@ def kernels(project: Path, *, of: int | None = None) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
+            if of not in (None, process.ppid()) or process.status() == psutil.STATUS_ZOMBIE:
+                continue
             kernel = "ipykernel_launcher" in " ".join(process.cmdline())
-            mine = kernel and process.environ().get("OVECTORS_ROOT") == str(project)
-            alive = mine and process.status() != psutil.STATUS_ZOMBIE
-            if alive and of in (None, process.ppid()):
+            if kernel and process.environ().get("OVECTORS_ROOT") == str(project):
                 found.append(process)
     return found
 
@@ -119,7 +119,7 @@ def wait_for_a_kernel(project: Path, batch: subprocess.Popen[str]) -> list[psuti
     while batch.poll() is None:
         if found := kernels(project, of=batch.pid):
             return found
-        time.sleep(0.02)
+        time.sleep(0.1)
     return []
 
 

@@ -172,7 +172,7 @@ class Harness:
         while left := work.kernels(self.project):
             waited = time.monotonic() - began
             check(waited < ORPHANS_GONE, f"kernels without a batch are left: {left}")
-            time.sleep(0.05)
+            time.sleep(0.1)
         self.report.slowest_end = max(self.report.slowest_end, time.monotonic() - began)
 
     def _compare(self) -> None:
