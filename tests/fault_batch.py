@@ -114,6 +114,14 @@ def kernels(project: Path, *, of: int | None = None) -> list[psutil.Process]:
     return found
 
 
+def end_everything(project: Path) -> None:
+    """End what still runs in the project, after a fault or Ctrl-C."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("OVECTORS_ROOT") == str(project):
+                process.kill()
+
+
 def wait_for_a_kernel(project: Path, batch: subprocess.Popen[str]) -> list[psutil.Process]:
     """The batch's kernels, once it has any; none where it has ended."""
     while batch.poll() is None:

@@ -206,9 +206,12 @@ class Harness:
 def torment(project: Path, kills: int, *, seed: int = 0) -> Report:
     """Kill that often, then finish; Fault where anything is not as it must be."""
     began = time.monotonic()
-    harness = Harness(project, seed=seed)
-    harness.kill_until(kills)
-    harness.finish()
+    try:
+        harness = Harness(project, seed=seed)
+        harness.kill_until(kills)
+        harness.finish()
+    finally:
+        work.end_everything(project)
     harness.report.seconds = time.monotonic() - began
     return harness.report
 
