@@ -38,7 +38,7 @@ def measured(model, *, of, name, number):
 """
 PLAIN = "np.random.default_rng(number).normal(size=2000)"
 WEIGHTS = "__import__('ovectors.interventions', fromlist='x').next_token_logits("
-WEIGHTS += "model, [(5, 17, 99, number), (7, 7, 12)]).double().numpy().ravel()"
+WEIGHTS += "model, [(5, 17, 99, number), (7, 7, 12)])[:, :200].double().numpy().ravel()"
 
 ASKS = """
 import sys, types
