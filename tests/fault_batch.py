@@ -19,7 +19,7 @@ MODELS = ("one", "two", "three")
 CASES = ("gpt2", "gptj", "llama")
 CHAPTERS = ("01_first", "02_second")
 TABLES_OF_A_MODEL = 5
-LONGEST = 300
+LONGEST = 3600  # seconds: a batch that takes more hangs, however busy the machine is
 
 # Every table that is computed leaves a line: they can be counted.
 MEASURED = """
@@ -38,7 +38,7 @@ def measured(model, *, of, name, number):
 """
 PLAIN = "np.random.default_rng(number).normal(size=2000)"
 WEIGHTS = "__import__('ovectors.interventions', fromlist='x').next_token_logits("
-WEIGHTS += "model, [(5, 17, 99, number), (7, 7, 12)]).double().numpy().ravel()"
+WEIGHTS += "model, [(5, 17, 99, number), (7, 7, 12)])[:, :200].double().numpy().ravel()"
 
 ASKS = """
 import sys, types
@@ -106,12 +106,20 @@ def kernels(project: Path, *, of: int | None = None) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
+            if of not in (None, process.ppid()) or process.status() == psutil.STATUS_ZOMBIE:
+                continue
             kernel = "ipykernel_launcher" in " ".join(process.cmdline())
-            mine = kernel and process.environ().get("OVECTORS_ROOT") == str(project)
-            alive = mine and process.status() != psutil.STATUS_ZOMBIE
-            if alive and of in (None, process.ppid()):
+            if kernel and process.environ().get("OVECTORS_ROOT") == str(project):
                 found.append(process)
     return found
+
+
+def end_everything(project: Path) -> None:
+    """End what still runs in the project, after a fault or Ctrl-C."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("OVECTORS_ROOT") == str(project):
+                process.kill()
 
 
 def wait_for_a_kernel(project: Path, batch: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -119,7 +127,7 @@ def wait_for_a_kernel(project: Path, batch: subprocess.Popen[str]) -> list[psuti
     while batch.poll() is None:
         if found := kernels(project, of=batch.pid):
             return found
-        time.sleep(0.02)
+        time.sleep(0.1)
     return []
 
 

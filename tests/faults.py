@@ -172,7 +172,7 @@ class Harness:
         while left := work.kernels(self.project):
             waited = time.monotonic() - began
             check(waited < ORPHANS_GONE, f"kernels without a batch are left: {left}")
-            time.sleep(0.05)
+            time.sleep(0.1)
         self.report.slowest_end = max(self.report.slowest_end, time.monotonic() - began)
 
     def _compare(self) -> None:
@@ -206,9 +206,12 @@ class Harness:
 def torment(project: Path, kills: int, *, seed: int = 0) -> Report:
     """Kill that often, then finish; Fault where anything is not as it must be."""
     began = time.monotonic()
-    harness = Harness(project, seed=seed)
-    harness.kill_until(kills)
-    harness.finish()
+    try:
+        harness = Harness(project, seed=seed)
+        harness.kill_until(kills)
+        harness.finish()
+    finally:
+        work.end_everything(project)
     harness.report.seconds = time.monotonic() - began
     return harness.report
 

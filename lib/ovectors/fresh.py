@@ -175,7 +175,7 @@ def _reset_libraries() -> None:
     if matplotlib := sys.modules.get("matplotlib"):
         matplotlib.rc_file_defaults()
     if torch := sys.modules.get("torch"):
-        torch.manual_seed(torch.Generator().initial_seed())  # what every process starts with
+        torch.seed()
         torch.set_grad_enabled(True)
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
