@@ -32,7 +32,7 @@ def below(runs: Path) -> set[str]:
 HOST = socket.gethostname()
 WORK_OF_THE_DEAD = f"one/.01_first@{HOST}@{DEAD}"
 WORK_ELSEWHERE = f"one/.01_first@elsewhere@{DEAD}"
-WORK_OF_THE_LIVING = f"one/.02_second@{HOST}@{os.getppid()}"
+WORK_OF_THE_LIVING = f"one/.02_second@{HOST}@{os.getpid()}"
 UNFINISHED = (
     "one/.01_first-abc.json",
     "one/failed/.01_first-abc.ipynb",
