@@ -10,7 +10,7 @@ import pytest
 
 import trivial
 from made_up_models import STAGES, write_stages, write_three
-from made_up_runs import claim, make_project, save, write_run
+from made_up_runs import claim, make_project, save, write_failure, write_run
 from ovectors import catalogue, claims, record
 from ovectors.catalogue import ModelSpec
 from ovectors.claims import RULES
@@ -117,6 +117,14 @@ def test_runs_by_hand_in_the_current_folder_count(project, monkeypatch):
     assert "| run by hand | 1 | all |" in say.model_table(table)
     monkeypatch.setenv("OVECTORS_OUTPUT", str(project))
     assert gather.collect() == []  # in the batch, whose key does not know of them
+
+
+def test_a_model_that_has_failures_alone_is_listed_beside_others(project):
+    write_stages("mini-2m", {"past_tense": 0.8}, 2_000_000)
+    write_failure(STAGES, "gpt2", "out of memory")
+    lines = say.model_table(judge.models(gather.collect())).splitlines()
+    assert [line.split(" | ")[4] for line in lines[2:]] == ["1", "0"]
+    assert "nan" not in lines[-1]
 
 
 def test_the_main_criterion_is_the_last_that_the_paper_made(project):

@@ -104,7 +104,7 @@ SelectTypeParameters=CR_Core_Memory
 ReturnToService=2
 KillWait=5
 MinJobAge=86400
-NodeName=localhost NodeAddr=127.0.0.1 Sockets=1 CoresPerSocket=$(nproc) ThreadsPerCore=1 RealMemory=16000
+NodeName=localhost NodeAddr=127.0.0.1 CPUs=$(getconf _NPROCESSORS_ONLN) RealMemory=16000
 PartitionName=all Nodes=localhost Default=YES MaxTime=INFINITE
 CONF
   echo "CgroupAutomount=no" >"$work/cgroup.conf"

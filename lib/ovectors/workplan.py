@@ -21,7 +21,7 @@ class Work:
     Attributes:
         spec: the model; asked: how commands are told which.
         chapters: those whose runs are not whole and current.
-        computes: whether any of them may lack a table; else all can be executed from kept ones.
+        computes: whether any of them may lack a table; kept ones are enough for all otherwise.
         resources: what the job asks for that computes.
     """
 

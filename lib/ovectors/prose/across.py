@@ -48,7 +48,8 @@ def model_table(models: pd.DataFrame) -> str:
         items = "" if pd.isna(row.n_items) else "all" if row.n_items == 0 else f"{row.n_items:.0f}"
         commit = f", commit {row.commit[:10]}" if row.commit and "committed" in row.origin else ""
         cells = [f"`{row.model}`", size(row.parameters), row.kind, row.origin + commit]
-        cells += [str(row.chapters), items, row.dtype or "", row.changed or "nothing"]
+        dtype = "" if pd.isna(row.dtype) else row.dtype
+        cells += [str(row.chapters), items, dtype, row.changed or "nothing"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
