@@ -182,7 +182,7 @@ def test_the_lock_pins_nothing_that_nobody_needs():
 
 def test_ci_runs_the_two_commands_of_the_readme():
     commands = [line for line in read(".ci/run").splitlines() if line.startswith("make ")]
-    assert commands == ["make test", "make book", 'make test ARGS="-m browser"']
+    assert commands == ["make test", "make book", 'make test ARGS="-m browser -rs"']
     assert all(command in read("README.md") for command in commands[:2])
     workflow = yaml.safe_load(read(".github/workflows/ci.yml"))
     job = workflow["jobs"]["check"]

@@ -118,7 +118,7 @@ def test_publishing_again_replaces_a_chapter_and_keeps_the_others(project):
 def test_publishing_that_was_ended_on_the_way_is_mended_by_the_same_command(
     project, monkeypatch, copied
 ):
-    folder = published(project, STAGES, RETRIEVAL)
+    folder = published_runs(project, STAGES, RETRIEVAL)
     shutil.rmtree(project / "book" / "runs")
     new = [claim("stages", "gpt2", {"past_tense": 0.1})]
     write_run(STAGES, "gpt2", new, table=shares({"past_tense": 0.5}))

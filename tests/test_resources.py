@@ -12,16 +12,18 @@ from ovectors.resources import of_model
 def test_a_miniature_asks_for_no_gpu_and_twice_what_it_took():
     small = of_model(catalogue()["mini-6m"], gpu_gb=80)
     assert (small.gpus, small.device) == (0, "cpu")
-    assert 4_000 < small.mem_mb < 5_000
+    assert 5_000 < small.mem_mb < 6_000  # a batch and decoding may take a gigabyte
     assert small.runtime == pytest.approx(60 + 2 * 873 / 60, abs=1)
 
 
 def test_the_arithmetic_of_bloom():
-    """176,247,271,424 parameters in bfloat16, with headroom; keys, values and stream on top."""
+    """176,247,271,424 parameters in bfloat16, with headroom, and a batch of one prompt; the stream
+    lies in main memory."""
     asked = of_model(catalogue()["bloom"], gpu_gb=80)
-    total = 352_494_542_848 * 1.2 + 2 * 70 * 14_336 * 2 * 128 * 64 + 3 * 70 * 14_336 * 2_000 * 4
-    assert (asked.gpus, asked.device) == (6, "cuda") and 5 * 80e9 < total <= 6 * 80e9
-    assert asked.mem_mb == pytest.approx(4_000 + total / 1e6, abs=1)
+    on_device = 352_494_542_848 * 1.2 + 2 * 70 * 14_336 * 2 * 64 + 2**30
+    assert (asked.gpus, asked.device) == (6, "cuda") and 5 * 80e9 < on_device <= 6 * 80e9
+    stream = 3 * 70 * 14_336 * 2_000 * 4
+    assert asked.mem_mb == pytest.approx(4_000 + (on_device + stream) / 1e6, abs=1)
     on_two_cores = 873 * (176_247_271_424 / 6.45e6) * (70 / 16)
     assert asked.runtime == pytest.approx(60 + 2 * on_two_cores / 300 / 60, abs=1)
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from ovectors.catalogue import BYTES, ModelSpec
-from ovectors.fitting import needs_of
+from ovectors.fitting import LIBRARIES, needs_of
 
 # Python, torch and the tables in memory, beside the model: 1.7 GB is the most that a chapter was
 # seen to hold on a model of six million parameters.
@@ -52,12 +52,13 @@ def of_model(spec: ModelSpec, *, gpu_gb: float) -> Resources:
     main memory on their way to a GPU, so it is asked for in either case.
     """
     needs = needs_of(spec)
-    total = needs.total if needs else UNKNOWN_BYTES
-    parameters = needs.weights["float32"] // BYTES["float32"] if needs else total // 2
+    on_device = needs.on_device if needs else UNKNOWN_BYTES
+    stream = needs.beside - LIBRARIES if needs else 0
+    parameters = needs.weights["float32"] // BYTES["float32"] if needs else on_device // 2
     on_gpu = gpu_gb > 0 and parameters >= SMALLEST_ON_GPU
     seconds = parameters * (spec.layers or UNKNOWN_LAYERS) * CPU_SECONDS
     return Resources(
-        mem_mb=BASE_MB + math.ceil(total / 1e6),
-        gpus=math.ceil(total / (gpu_gb * 1e9)) if on_gpu else 0,
+        mem_mb=BASE_MB + math.ceil((on_device + stream) / 1e6),
+        gpus=math.ceil(on_device / (gpu_gb * 1e9)) if on_gpu else 0,
         runtime=MINUTES + math.ceil(SAFETY * seconds / (GPU_SPEED if on_gpu else 1) / 60),
     )

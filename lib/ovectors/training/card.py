@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ovectors.figures.training import loss_curve
+from ovectors.figures.training import ACCURACY, loss_curve
 from ovectors.results import atomic_path
 from ovectors.training.evaluate import as_markdown
 from ovectors.training.train import LOG, RECORD
@@ -16,6 +16,8 @@ from ovectors.training.train import LOG, RECORD
 CARD = "README.md"
 CURVE = "loss-curve.png"
 
+_CURVE = "Training loss in nats over millions of tokens seen, falling"
+_HELD_OUT = "; below it the accuracy on held-out items"
 _FRONT = """---
 license: mit
 language: en
@@ -62,8 +64,7 @@ and a tenth of the rest.
 | versions | torch {torch}, transformers {transformers} |
 | weights | stored in float16, trained in {dtype} |
 
-![Training loss in nats over millions of tokens seen, falling; below it, where it was logged, the
-accuracy on held-out items]({curve})
+![{curve_in_words}]({curve})
 
 ## What it can do
 Share of items whose answer's first token is on top, with Wilson's 95% interval. Made by
@@ -85,15 +86,16 @@ def write_card(folder: Path, evaluation: pd.DataFrame) -> Path:
     `folder` holds what `train` left there; `evaluation` is the table of `evaluate` for this model.
     """
     record = json.loads((folder / RECORD).read_text("utf-8"))
-    figure = loss_curve(pd.read_csv(folder / LOG))
+    log = pd.read_csv(folder / LOG)
+    figure = loss_curve(log)
     with atomic_path(folder / CURVE) as temporary:
         figure.savefig(temporary, dpi=120, format="png", metadata={"Software": None})
     with atomic_path(folder / CARD) as temporary:
-        temporary.write_text(_FRONT + _TEXT.format(**_facts(record, evaluation)), "utf-8")
+        temporary.write_text(_FRONT + _TEXT.format(**_facts(record, log, evaluation)), "utf-8")
     return folder / CARD
 
 
-def _facts(record: dict[str, Any], evaluation: pd.DataFrame) -> dict[str, Any]:
+def _facts(record: dict[str, Any], log: pd.DataFrame, evaluation: pd.DataFrame) -> dict[str, Any]:
     recipe, made = record["recipe"], record["environment"]
     return {
         **recipe,
@@ -105,5 +107,6 @@ def _facts(record: dict[str, Any], evaluation: pd.DataFrame) -> dict[str, Any]:
         "torch": made["versions"]["torch"],
         "transformers": made["versions"]["transformers"],
         "curve": CURVE,
+        "curve_in_words": _CURVE + (_HELD_OUT if ACCURACY in log else ""),
         "skills": as_markdown(evaluation),
     }
