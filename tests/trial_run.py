@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 from ovectors import notebooks, results, store, studies
 from ovectors.claims import Claim
 from ovectors.execution import execute
+from ovectors.kernel import KernelSlot
 
 
 def claims_of(name: str, *, model: Path | str, folder: Path, n_items: int = 12) -> dict[str, Claim]:
@@ -19,7 +21,9 @@ def claims_of(name: str, *, model: Path | str, folder: Path, n_items: int = 12) 
         store.FOLDER_VARIABLE: str(folder / "store"),
     }
     parameters = notebooks.check_parameters(chapter, given)
-    execute(chapter, parameters, output=folder / "run.ipynb", environment=environment)
+    with closing(KernelSlot()) as slot:
+        output = folder / "run.ipynb"
+        execute(chapter, parameters, output=output, environment=environment, slot=slot)
     saved = results.read_manifest(folder / "results")
     assert saved.chapter == name
     files = [folder / "results" / one.file for one in saved.files if one.kind == "claim"]
