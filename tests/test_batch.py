@@ -224,8 +224,9 @@ def test_the_kernel_is_this_interpreter_whatever_the_user_installed(project, mon
 
 
 RUN_ONE = """
-import sys
+import signal, sys
 from ovectors import batch, notebooks
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell's background job ignores
 batch.check_model = lambda job: None
 chosen = notebooks.choose_chapters([sys.argv[2]])
 (outcome,) = batch.run_jobs(batch.plan([sys.argv[1]], chosen, {}))
