@@ -205,6 +205,7 @@ class _Client(PapermillNotebookClient):
     prepared = CallableTrait()
 
     def execute(self, **settings: Any) -> Any:
+        """All cells; a death before the first of them is NotReady, a later one is the chapter's."""
         self.began = False
         try:
             return super().execute(**settings)
@@ -217,6 +218,7 @@ class _Client(PapermillNotebookClient):
                 self.kc.stop_channels()
 
     def papermill_execute_cells(self) -> None:
+        """The preparation, and then the notebook's own cells."""
         silently = {"silent": True, "store_history": False, "allow_stdin": False}
         reply = self.wait_for_reply(self.kc.execute(self.preparation, **silently))["content"]
         if reply["status"] != "ok":

@@ -96,6 +96,6 @@ def _is_offered(file: SavedFile, files: list[SavedFile], notebook: nbformat.Note
     """Whether a page offers a file: drawings, tables they are drawn from, and what it links to."""
     if file.kind == "figure":
         return file.file.endswith(".svg")
-    drawn = {name for one in files for name in getattr(one, "data", None) or ()}
+    drawn = {name for one in files for name in one.data or ()}
     link = rf"\]\([^()\s]*/{re.escape(file.file)}\)"
     return file.name in drawn or re.search(link, nbformat.writes(notebook)) is not None
