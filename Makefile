@@ -27,11 +27,11 @@ book: $(READY)
 	$(BIN)/ovectors run $(foreach model,$(MODELS),--model $(model))
 	$(BIN)/ovectors book
 
-# Tensors in tests are tiny: threads that wait for one another only cost time, above all where
-# something else keeps a core busy.
+# A process for each core, and whole files to each: their fixtures train, load and build. Tensors in
+# tests are tiny: threads that wait for one another only cost time.
 test: export OMP_NUM_THREADS ?= 1
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 clean:
 	rm -rf _build book/runs .pytest_cache .ruff_cache .hypothesis
