@@ -12,7 +12,8 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot
 
-from ovectors import notebooks, results, store
+from ovectors import notebooks
+from ovectors.execution import told_where
 
 
 def run_chapter(chapter: notebooks.Chapter, given: Mapping[str, Any], folder: Path) -> Path:
@@ -24,9 +25,7 @@ def run_chapter(chapter: notebooks.Chapter, given: Mapping[str, Any], folder: Pa
     values = notebooks.check_parameters(chapter, given)
     parameters, *cells = notebooks.code_of(chapter.path)
     names: dict[str, Any] = {}
-    with _environment(
-        {results.OUTPUT_VARIABLE: str(output), store.FOLDER_VARIABLE: str(folder / "store")}
-    ):
+    with _environment(told_where(output=output, tables=folder / "store")):
         exec(compile(parameters, chapter.name, "exec"), names)
         names |= values
         for source in cells:

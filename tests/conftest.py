@@ -51,6 +51,14 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """A tiny GPT-2 of random weights, as a user would have it in a folder."""
+    from tiny_models import save_tiny
+
+    return save_tiny("gpt2", tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
 def mini() -> LanguageModel:
     """The embedded model in float64, so that no two ranks differ by rounding."""
     from ovectors.models import load_model

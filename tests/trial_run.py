@@ -6,20 +6,19 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
-from ovectors import notebooks, results, store, studies
+from ovectors import notebooks, results, studies
 from ovectors.claims import Claim
-from ovectors.execution import execute
+from ovectors.execution import execute, told_where
 from ovectors.kernel import KernelSlot
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def claims_of(name: str, *, model: Path | str, folder: Path, n_items: int = 12) -> dict[str, Claim]:
     """The claims, by id, that a chapter leaves on a model; ChapterFailed where it does not end."""
     (chapter,) = notebooks.choose_chapters([name])
     given = {"model": str(model), "n_items": n_items}
-    environment = {
-        results.OUTPUT_VARIABLE: str(folder / "results"),
-        store.FOLDER_VARIABLE: str(folder / "store"),
-    }
+    environment = told_where(output=folder / "results", tables=folder / "store")
     parameters = notebooks.check_parameters(chapter, given)
     with closing(KernelSlot()) as slot:
         output = folder / "run.ipynb"
@@ -29,6 +28,17 @@ def claims_of(name: str, *, model: Path | str, folder: Path, n_items: int = 12) 
     files = [folder / "results" / one.file for one in saved.files if one.kind == "claim"]
     found = [Claim.model_validate_json(file.read_bytes()) for file in files]
     return {claim.id: claim for claim in found}
+
+
+def copy_without_studies(project: Path) -> Path:
+    """A new folder with the chapters and what else a fork touches, as they are without any fork."""
+    shutil.copytree(REPOSITORY / "chapters", project / "chapters")
+    (project / "tests").mkdir()
+    (project / "book").mkdir()
+    for name in ("pyproject.toml", "_toc.yml"):
+        shutil.copy(REPOSITORY / name, project / name)
+    remove_studies(project)
+    return project
 
 
 def remove_studies(project: Path) -> None:

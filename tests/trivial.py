@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -133,3 +134,28 @@ def one_line(result: subprocess.CompletedProcess[str], code: int) -> str:
     lines: Sequence[str] = result.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("ovectors: "), result.stderr
     return lines[0]
+
+
+WAITS = "import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(300)"
+"""A cell that says that it has begun and then stays."""
+
+
+def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a command as a shell would, in the foreground of a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ovectors", *arguments],
+        cwd=project,
+        env=environment(project),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until the process has made that file."""
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)

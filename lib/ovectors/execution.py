@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 
-from ovectors import paths
+from ovectors import paths, results, store
 from ovectors.errors import UserError
 from ovectors.notebooks import Chapter, default_parameters
 
@@ -43,6 +43,11 @@ class Execution:
     started: datetime
     seconds: float
     peak_memory: int
+
+
+def told_where(*, output: Path, tables: Path) -> dict[str, str]:
+    """The variables that tell a chapter where to save its results and where tables are kept."""
+    return {results.OUTPUT_VARIABLE: str(output), store.FOLDER_VARIABLE: str(tables)}
 
 
 def execute(

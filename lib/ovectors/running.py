@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import nbformat
 
-from ovectors import keys, locks, made_on, results, runs, store, uses
+from ovectors import keys, locks, made_on, results, runs, uses
 from ovectors.catalogue import ModelSpec
 from ovectors.errors import UserError
-from ovectors.execution import ChapterFailed, Execution, execute
+from ovectors.execution import ChapterFailed, Execution, execute, told_where
 from ovectors.notebooks import Chapter
 from ovectors.results import BrokenResult
 
@@ -115,21 +116,15 @@ def run_job(
         by_user = runs.was_refused(job.place.failed)
         return Outcome(job=job, kind="failed", reason=before, by_user=by_user)
     try:
-        work = runs.workspace(job.place)
-        try:
-            with locks.lock(job.place.lock, wait=False, about=str(job)):
-                for file in (job.place.sidecar, job.place.failed):
-                    results.remove_unfinished(file)
+        with _work_on(job) as work:
+            try:
                 return _run(job, work, asked, began=began, slot=slot, on_cell=on_cell)
-        except ChapterFailed as failure:
-            if stop is not None and stop.is_set():
-                return Outcome(job=job, kind="not started")
-            if failure.notebook is not None:
-                notebook, refused = failure.notebook, failure.by_user
-                runs.keep_failed(job.place, notebook, failure.reason, refused=refused)
-            reason, by_user = failure.reason, failure.by_user
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            except ChapterFailed as failure:
+                if stop is not None and stop.is_set():
+                    return Outcome(job=job, kind="not started")
+                reason, by_user = failure.reason, failure.by_user
+                if failure.notebook is not None:
+                    runs.keep_failed(job.place, failure.notebook, reason, refused=by_user)
     except locks.Busy as busy:
         reason, by_user = f"it is being run by {busy}", True
     except UserError as error:
@@ -145,6 +140,19 @@ def run_job(
         by_user=by_user,
         tables=tuple(asked),
     )
+
+
+@contextmanager
+def _work_on(job: Job) -> Iterator[Path]:
+    """A folder to work in while no other process runs this job; gone afterwards in every case."""
+    work = runs.workspace(job.place)
+    try:
+        with locks.lock(job.place.lock, wait=False, about=str(job)):
+            for file in (job.place.sidecar, job.place.failed):
+                results.remove_unfinished(file)
+            yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _run(
@@ -182,8 +190,7 @@ def _execute(
     """Execute the chapter into the workspace and verify what it left; ChapterFailed otherwise."""
     (work / "results").mkdir()
     environment = {
-        results.OUTPUT_VARIABLE: str(work / "results"),
-        store.FOLDER_VARIABLE: str(job.place.store),
+        **told_where(output=work / "results", tables=job.place.store),
         uses.LOG_VARIABLE: str(log),
         "TOKENIZERS_PARALLELISM": "false",
     }
