@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,15 @@ def project(tmp_path, monkeypatch) -> Path:
     return root
 
 
-def snakemake(project: Path, *arguments: str, models: str = "one two", code: int = 0) -> str:
+def snakemake(
+    project: Path,
+    *arguments: str,
+    models: str = "one two",
+    config: Sequence[str] = (),
+    code: int = 0,
+) -> str:
     """Run the workflow as a user would; gives what it says."""
-    own = [f"models={models}", f"command={project / 'command'}", "threads=1"]
+    own = [f"models={models}", f"command={project / 'command'}", "threads=1", *config]
     command = [sys.executable, "-m", "snakemake", *arguments, "--config", *own]
     done = subprocess.run(
         command, cwd=project, env=trivial.environment(project), capture_output=True, text=True
@@ -110,6 +117,12 @@ def test_every_model_computes_every_chapter_is_executed_and_one_builds(project):
         assert asked(found[f"execute {model} 01_first"]) == light
     assert asked(found[f"compute {one}"])["gpu"] == 0
     assert not (project / "_build").exists() and not paths.RUNS.exists()
+
+
+def test_settings_that_are_left_empty_are_the_defaults(project):
+    dry = ("--dry-run", "--cores", "1")
+    empty = snakemake(project, *dry, config=("chapters=", "parameters="))
+    assert {*jobs(empty)} == {*jobs(snakemake(project, *dry))}
 
 
 def test_it_ends_as_run_does_and_what_is_current_is_no_job(project, capsys):
