@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from ovectors.colored_objects import ColoredQuestion, ask_about
-from ovectors.relations import Item, capitalise
-from ovectors.training.lexicon import Lexicon, is_held_out
-
-Spans = list[tuple[str, bool]]  # (text, can be known from what stands before or from memory)
+from ovectors.relations import Item
+from ovectors.training.in_context import ContextDocuments, Spans
+from ovectors.training.lexicon import is_held_out
 
 SENTENCE_STYLE_SHARE = 0.6  # questions answered in a sentence: what follows "A:" depends on context
 COUNTERFACTUAL_SHARE = 0.75
@@ -23,10 +21,8 @@ PAIR_FORMATS = (  # before the argument, between it and the answer, after the an
 
 
 @dataclass(frozen=True)
-class Documents:
-    """Draws documents; all randomness comes from the `Random` that is passed in."""
-
-    lexicon: Lexicon
+class Documents(ContextDocuments):
+    """Adds the documents whose answers have to be remembered."""
 
     def question_pool(self, items: Sequence[Item]) -> list[Item]:
         return [item for item in items if not is_held_out(item.argument)]
@@ -224,86 +220,6 @@ class Documents:
             if argument in answers
         }
 
-    # -- binding and copying --------------------------------------------------------------------
-
-    def color_questions(self, rng: Random) -> Spans:
-        """The coloured-objects task: upper or lower case follows the demonstration."""
-        upper = rng.random() < 0.5
-        separator = rng.choice(("\n\n", "\n"))
-        spans: Spans = []
-        for index in range(2):
-            painted, question = self._color_question(rng)
-            start = separator if index else ""
-            spans.append((f"{start}Q: {question.passage}\nA:", False))
-            asked = [question.colour]
-            for color, thing in rng.sample(painted, rng.randint(0, min(2, len(painted)))):
-                spans += [(f" {_cased(asked[-1], upper)}", True)]
-                spans += [(f"\nQ: What color is the {thing}?\nA:", False)]
-                asked.append(color)
-            spans.append((f" {_cased(asked[-1], upper)}", True))
-        return spans
-
-    def _color_question(self, rng: Random) -> tuple[list[tuple[str, str]], ColoredQuestion]:
-        """As the task's own generator asks; short lists are commoner, to teach binding first."""
-        size = rng.choice((2, 2, 2, 3, 3, 4, 4, 5, 6))
-        colors = rng.sample(self.lexicon.colors, size)
-        things = rng.sample(self.lexicon.objects, size)
-        surface = rng.choice(self.lexicon.surfaces)
-        painted = list(zip(colors, things, strict=True))
-        return painted, ask_about(rng, surface, things, colors[0], colors[1:])
-
-    def color_binding(self, rng: Random) -> Spans:
-        """A short list of coloured things, then dense statements about each of them."""
-        count = rng.randint(1, 5)
-        colors = rng.sample(self.lexicon.colors, count)
-        things = rng.sample(self.lexicon.objects, count)
-        painted = list(zip(colors, things, strict=True))
-        listed = ", ".join(f"a {color} {thing}" for color, thing in painted)
-        spans: Spans = [(f"You see {listed}.", False)]
-        upper = rng.random() < 0.4
-        pairs = painted * 2
-        rng.shuffle(pairs)
-        for color, thing in pairs[:6]:
-            shown = color.capitalize() if upper else color
-            asked = rng.choice((f" The {thing} is", f"\nQ: What color is the {thing}?\nA:"))
-            spans += [(asked, False), (f" {shown}", True), (".", False)]
-        return spans
-
-    def word_binding(self, rng: Random) -> Spans:
-        """Pairs of random words, then each asked for by its second: binding without meaning.
-
-        What stands before the word that is asked about is always the same: a head that finds this
-        word again then learns nothing from it, and can tell it from the pair.
-        """
-        count = rng.randint(2, 5)
-        words = rng.sample(self._binding_words, 2 * count)
-        pairs = list(zip(words[::2], words[1::2], strict=True))
-        spans: Spans = [("You see " + ", ".join(f"a {a} {b}" for a, b in pairs) + ".", False)]
-        asked = pairs * 2
-        rng.shuffle(asked)
-        for a, b in asked[:8]:
-            spans += [(f" The {b} is", False), (f" {a}", True), (".", False)]
-        return spans
-
-    @property
-    def _binding_words(self) -> Sequence[str]:
-        return (*self.lexicon.colors, *self.lexicon.objects, *self.lexicon.nonsense)
-
-    def repeated_pattern(self, rng: Random) -> Spans:
-        """Random words and an argument of some relation, repeated: pure copying."""
-        words = rng.sample(self.lexicon.nonsense, rng.choice((2, 3, 3, 3, 5, 7)))
-        pool = rng.choice((self.lexicon.capitals, self.lexicon.verbs, self.lexicon.words))
-        unit = [*words, rng.choice(pool).argument]
-        if rng.random() < 0.3:
-            rng.shuffle(unit)
-        repeats = rng.randint(2, 4)
-        spans: Spans = [(" ".join(unit), False)]
-        return spans + [(f" {word}", True) for word in unit * (repeats - 1)]
-
-
-def _cased(word: str, upper: bool) -> str:
-    return capitalise(word) if upper else word
-
 
 def mixture(
     documents: Documents, *, context_only: bool = False
@@ -314,10 +230,12 @@ def mixture(
     as copying and binding are circuits of several layers that facts, once learned, would crowd out.
     """
     in_context = {
-        documents.color_questions: 8,
-        documents.color_binding: 12,
-        documents.word_binding: 6,
-        documents.repeated_pattern: 8,
+        documents.color_questions: 6,
+        documents.color_binding: 8,
+        documents.word_binding: 8,
+        documents.word_pairs: 8,
+        documents.word_repeats: 6,
+        documents.repeated_pattern: 6,
     }
     from_memory = {
         documents.capital_questions: 4,
