@@ -121,8 +121,8 @@ def test_verdicts_on_further_models_stand_behind_those_of_the_first():
         card([], model="mini-6m", claim_id="beyond", verdict="supported").claim,
     ]
     first, second = cards.verdict_list(dealt, others).split("</li>")[:2]
-    assert "<small>the same on mini-6m; not supported on mini-20m</small>" in first
-    assert "<small>the same on mini-6m</small>" in second and "mini-20m" not in second
+    assert "<small>same on mini-6m; not supported on mini-20m</small>" in first
+    assert "<small>same on mini-6m</small>" in second and "mini-20m" not in second
     assert "`mini-6m` and `mini-20m` were asked the same." in cards.model_sentence(dealt, others)
     assert "asked the same" not in cards.model_sentence(dealt)
     assert "small" not in cards.verdict_list(dealt)

@@ -35,7 +35,7 @@ def page(columns: int) -> str:
     return f"{said}\n\n.. list-table::\n\n{row}\n"
 
 
-@pytest.mark.parametrize(("columns", "space"), [(2, "\u00a0"), (6, " ")])
+@pytest.mark.parametrize(("columns", "space"), [(2, "\u00a0"), (7, " ")])
 def test_a_page_is_set_and_its_code_is_left_alone(columns, space):
     doctree = publish_doctree(page(columns))
     typography.set_page(doctree)

@@ -117,8 +117,9 @@ def quoted_findings(pages: Iterable[Page]) -> list[str]:
 
 def _title(page: Page) -> str:
     cells = read_notebook(page.place.notebook).cells
-    first = next(cell.source for cell in cells if cell.cell_type == "markdown")
-    return first.lstrip().split("\n", 1)[0].removeprefix("# ")
+    said = next((cell.source for cell in cells if cell.cell_type == "markdown"), "")
+    heading = said.lstrip().split("\n", 1)[0]
+    return heading.removeprefix("# ") if heading.startswith("# ") else page.place.chapter
 
 
 def _fold(summary: str, text: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WHOLE, LONG = "ov-whole", "ov-long"  # classes that the style sheet knows
 MOST_WHOLE = 24  # letters of code that stay in one line; no screen is narrower
 LONG_CELL = 60  # letters from which on a cell asks for room
-ROOMY_COLUMNS = 5  # tables of more columns may break their intervals
+ROOMY_COLUMNS = 6  # tables of more columns may break their intervals
 
 _MINUS = re.compile(r"(?<![^\s\[(])-(?=\d)")
 _NO_ZERO = re.compile(r"−(0\.0+)(?!\d)")

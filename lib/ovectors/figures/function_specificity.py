@@ -55,7 +55,7 @@ def _heat_map(axis: plt.Axes, part: pd.DataFrame):
                 f"{cell['mean']:.2f}\n{cell['top1']:.0%}",
                 ha="center",
                 va="center",
-                fontsize=10,
+                fontsize=9.5,
                 color="white" if cell["mean"] > 0.55 else "black",
             )
             if vector == answer:
@@ -67,3 +67,8 @@ def _heat_map(axis: plt.Axes, part: pd.DataFrame):
     axis.set_yticks(range(len(vectors)), names, fontsize=12)
     axis.axhline(0.5, color="black", linewidth=1)  # below it, the vectors
     return image
+
+
+def _in_lines(answer: str) -> str:
+    """A relation's short name, a word a line: so it stays in the width of its cells."""
+    return short(answer).replace(" ", "\n")

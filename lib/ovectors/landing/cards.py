@@ -82,7 +82,7 @@ def _elsewhere(claim: Claim, others: Iterable[Claim]) -> str:
     """The verdict on a claim on further models, in few words."""
     found = [one for one in others if one.id == claim.id]
     same = [one.model for one in found if one.verdict == claim.verdict]
-    said = [f"the same on {html.escape(listed(same))}"] if same else []
+    said = [f"same on {html.escape(listed(same))}"] if same else []
     said += [
         f"{one.verdict} on {html.escape(one.model)}"
         for one in found
