@@ -63,8 +63,8 @@ def _heat_map(axis: plt.Axes, part: pd.DataFrame):
                 box.set(edgecolor=ORANGE, linewidth=2.2)
                 axis.add_patch(box)
     names = ["none" if vector == CONTROL else short(vector) for vector in vectors]
-    axis.set_xticks(range(len(answers)), [short(answer) for answer in answers], fontsize=12)
-    axis.set_yticks(range(len(vectors)), names, fontsize=12)
+    axis.set_xticks(range(len(answers)), [_in_lines(answer) for answer in answers], fontsize=9)
+    axis.set_yticks(range(len(vectors)), names, fontsize=9)
     axis.axhline(0.5, color="black", linewidth=1)  # below it, the vectors
     return image
 
