@@ -286,7 +286,7 @@ def test_nothing_is_cut_on_paper(book, opened):
 
 def test_a_dark_page_prints_light_and_unfolded_and_is_dark_again(book, opened):
     page = opened(book / "index.html", scheme="dark")
-    rules = page.locator(".claim-card details, details.quoted-findings, .quoted-findings > details")
+    rules = page.locator(".claim-card details, details.quoted-findings")
     rules.last.locator("summary").click()
     on_paper(page)
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
