@@ -107,7 +107,7 @@ def _watched(found: Counted, chapter: str) -> Iterator[None]:
         return made
 
     store.Store._compute, store.Store.table = counted, asked
-    results.ChapterRun.save_figure = lambda self, name, figure, *, about="": ()
+    results.ChapterRun.save_figure = lambda *_, **__: ()
     try:
         yield
     finally:

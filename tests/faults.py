@@ -1,6 +1,7 @@
 """Kills a batch and its kernels at random moments, resumes it, and looks at what is left.
 
-    python tests/faults.py --kills 100 --weights       writes tests/FAULTS.md
+    python tests/faults.py --kills 100                 writes tests/FAULTS.md
+    python tests/faults.py --kills 100 --weights       writes tests/FAULTS_WITH_WEIGHTS.md
 
 A batch of two chapters over three tiny models is run once undisturbed. Then, again and again, it is
 started, and the batch, a kernel or both are ended with SIGKILL. What was whole at such a moment
@@ -259,15 +260,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", action="store_true", help="tables come from real tiny models")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "FAULTS.md")
+    parser.add_argument("--output", type=Path, help="default: FAULTS*.md beside this file")
     chosen = parser.parse_args()
     command = f"python tests/faults.py --kills {chosen.kills} --seed {chosen.seed}"
     command += " --weights" if chosen.weights else ""
     with tempfile.TemporaryDirectory(prefix="ov-faults-") as folder:
         project = work.make_project(Path(folder).resolve() / "project", weights=chosen.weights)
         report = torment(project, chosen.kills, seed=chosen.seed)
-    chosen.output.write_text(written(report, command, weights=chosen.weights), encoding="utf-8")
-    print(f"{report.all_kills} kills in {report.seconds:.0f} s: see {chosen.output}")
+    name = "FAULTS_WITH_WEIGHTS.md" if chosen.weights else "FAULTS.md"
+    output = chosen.output or Path(__file__).with_name(name)
+    output.write_text(written(report, command, weights=chosen.weights), encoding="utf-8")
+    print(f"{report.all_kills} kills in {report.seconds:.0f} s: see {output}")
 
 
 if __name__ == "__main__":

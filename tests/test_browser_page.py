@@ -286,7 +286,7 @@ def test_nothing_is_cut_on_paper(book, opened):
 
 def test_a_dark_page_prints_light_and_unfolded_and_is_dark_again(book, opened):
     page = opened(book / "index.html", scheme="dark")
-    rules = page.locator(".claim-card details")
+    rules = page.locator(".claim-card details, details.quoted-findings")
     rules.last.locator("summary").click()
     on_paper(page)
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -298,6 +298,14 @@ def test_a_dark_page_prints_light_and_unfolded_and_is_dark_again(book, opened):
         *[False] * (rules.count() - 1),
         True,
     ]
+
+
+def test_a_card_that_is_unfolded_stays_on_a_phones_screen(book, opened):
+    page = opened(book / "index.html", width=360)
+    for fold in page.locator(".claim-card details > summary").all():
+        fold.click()
+    edges = "(cards) => Math.max(...cards.map((one) => one.getBoundingClientRect().right))"
+    assert page.locator(".claim-card").evaluate_all(edges) <= 360
 
 
 def test_the_browser_itself_unfolds_what_it_prints(book, opened):

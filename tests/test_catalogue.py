@@ -24,6 +24,7 @@ from transformers import (
 from ovectors import catalogue as module
 from ovectors.catalogue import (
     ModelSpec,
+    by_size,
     catalogue,
     catalogue_rows,
     is_here,
@@ -101,6 +102,12 @@ def test_everything_that_is_promised_is_in_it() -> None:
         assert spec.name == name
         assert (spec.hub_id is None) != (spec.folder is None)
         assert spec.revision is None or len(spec.revision) == 40
+
+
+def test_models_are_listed_by_size() -> None:
+    given = ["gpt2-xl", "bloom-560m", "own-20m", "mini-6m", "own-6m", "gpt2", "mini-2m", "gpt2"]
+    sizes = ["mini-2m", "mini-6m", "gpt2", "bloom-560m", "gpt2-xl"]  # in no catalogue: last
+    assert by_size(given) == [*sizes, "own-6m", "own-20m"]
 
 
 def test_rows_for_the_table() -> None:

@@ -297,8 +297,10 @@ def test_a_comparison_alone_is_no_book(compared):
 def test_the_front_page_quotes_the_reference_model_and_all_models(compared):
     found = pages.collect_pages(TOC, lambda line: None)
     said = "\n".join(fragments.quoted_findings(found))
-    assert f"{{doc}}`/runs/gpt2/{STAGES}`, on `gpt2`:\n\n- {STAGES} on gpt2." in said
-    assert f"{{doc}}`/runs/all/{ACROSS}`:\n\n" in said
+    own, across = said.split(":::{dropdown} ")[1:]
+    assert ", on gpt2\n" in own and f"\n- {STAGES} on gpt2." in own
+    assert f"From {{doc}}`/runs/gpt2/{STAGES}`.\n:::\n" in own
+    assert f"From {{doc}}`/runs/all/{ACROSS}`.\n:::\n" in across and "on gpt2\n:" not in across
     (card,) = fragments.claim_cards(found[:1])
     assert (card.claim.id, card.claim.verdict) == ("stages", "supported")
 

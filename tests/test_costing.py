@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
-from benchmarks import counting, flops, idle
+from benchmarks import chapter_costs, counting, flops, idle
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from transformers import AutoModelForCausalLM, GPT2Config
 
 import tiny_models
-from ovectors import costing
+from ovectors import costing, notebooks
 from ovectors.catalogue import catalogue
 from ovectors.costing import Shape
 from ovectors.errors import UserError
@@ -154,3 +154,12 @@ def test_a_broken_file_of_counts_is_one_line(tmp_path):
     path.write_text(json.dumps({"sizes": {}}))
     with pytest.raises(UserError, match=r"chapter_costs.json is no result of .*: run it again"):
         costing.counted(tmp_path)
+
+
+@pytest.mark.slow
+def test_every_chapter_is_counted(untrained_folder, capsys):
+    found = chapter_costs.count(str(untrained_folder), n_items=2).chapters()
+    own = {chapter.name for chapter in notebooks.find_chapters() if not chapter.across}
+    assert found.keys() == own | {"all"}
+    assert all(one["blocks"] > 0 and one["items"] > 0 for one in found.values())
+    assert found["all"]["blocks"] <= sum(found[name]["blocks"] for name in own)

@@ -113,6 +113,30 @@ def test_the_verdicts_are_counted_and_lead_to_their_cards():
     assert cards.deck([]) == cards.verdict_list([]) == ""
 
 
+def test_verdicts_on_further_models_stand_behind_those_of_the_first():
+    dealt = [card([measured("uppercase")]), card([], claim_id="beyond", verdict="supported")]
+    others = [
+        card([], model="mini-6m").claim,
+        card([], model="mini-20m", verdict="not supported").claim,
+        card([], model="mini-6m", claim_id="beyond", verdict="supported").claim,
+    ]
+    first, second = cards.verdict_list(dealt, others).split("</li>")[:2]
+    assert "<small>same on mini-6m; not supported on mini-20m</small>" in first
+    assert "<small>same on mini-6m</small>" in second and "mini-20m" not in second
+    assert "`mini-6m` and `mini-20m` were asked the same." in cards.model_sentence(dealt, others)
+    assert "asked the same" not in cards.model_sentence(dealt)
+    assert "small" not in cards.verdict_list(dealt)
+
+
+def test_numbers_have_a_minus_sign_and_zero_has_none():
+    assert [ranges.number(one) for one in (-0.25, -0.001, 0.0, None)] == [
+        "−0.25",
+        "0.00",
+        "0.00",
+        "–",
+    ]
+
+
 @pytest.mark.parametrize(("model", "told"), [("mini-2m", True), ("gpt2", False)])
 def test_a_miniature_is_named_as_one(model, told):
     said = cards.model_sentence([card([measured("uppercase")], model=model)])

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from ovectors.claims import Claim, Measured
 from ovectors.prose import common
 from ovectors.prose import stages as prose
 from ovectors.statistics import Interval
@@ -80,3 +81,51 @@ def test_a_model_that_answers_nothing_still_has_a_summary():
     said = prose.stages_summary("m", none, empty, pd.DataFrame(columns=["stage"]), none)
     assert "0.00 [0.00, 0.10]" in said
     assert prose.curve_sentences(empty) == prose.stage_table(empty) == prose.NOTHING_CORRECT
+
+
+def test_relations_have_their_titles_in_sentences_made_elsewhere():
+    said = common.readable("it fails on noun plural, colored objects (minus that of person plural)")
+    assert said == "it fails on plurals, coloured objects (minus that of plurals of persons)"
+    assert common.readable("answers in capitals") == "answers in capitals"
+
+
+def claim_with(*, judged: int, aside: int) -> Claim:
+    def numbers(count, holds):
+        return [
+            Measured(
+                relation="uppercase",
+                name=f"{holds} {at}",
+                value=0.5,
+                low=0.4,
+                high=0.6,
+                n=30,
+                bound=0.1,
+                holds=holds,
+            )
+            for at in range(count)
+        ]
+
+    return Claim(
+        id="stages",
+        chapter="01_stages_of_processing",
+        model="mini-2m",
+        question="Does it?",
+        section="",
+        rule="Supported where it does.",
+        published=[],
+        verdict="supported",
+        measured=[*numbers(judged, True), *numbers(aside, None)],
+        why="every criterion holds on uppercase",
+    )
+
+
+@pytest.mark.parametrize(
+    ("judged", "aside", "open_rows"), [(10, 6, 16), (10, 7, 10), (17, 0, 0), (17, 1, 0)]
+)
+def test_many_numbers_of_a_verdict_are_folded_and_none_is_lost(judged, aside, open_rows):
+    block = common.claim_block(claim_with(judged=judged, aside=aside))
+    assert "every criterion holds on upper-casing" in block
+    shown, _, folded = block.partition("<details")
+    assert shown.count("| Upper-casing |") == open_rows
+    assert folded.count("| Upper-casing |") == judged + aside - open_rows
+    assert bool(folded) == block.rstrip().endswith("</details>")

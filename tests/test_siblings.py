@@ -138,7 +138,7 @@ def test_the_switch_is_told_what_there_is(book):
     assert told(page) == {
         "shown": "gpt2-large",
         "listed": False,
-        "models": ["gpt2", "gpt2-large", "gpt2-medium"],
+        "models": ["gpt2", "gpt2-medium", "gpt2-large"],  # by size
         "pages": {
             "gpt2": f"../gpt2/{STAGES}.html",
             "gpt2-medium": f"../gpt2-medium/{STAGES}.html",

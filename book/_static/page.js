@@ -3,7 +3,7 @@
 (() => {
   "use strict";
 
-  const printed = ".claim-card details";
+  const printed = ".claim-card details, details.claim-numbers, details.quoted-findings";
   const scrolling = "div.math, .cell_output table";
   const root = document.documentElement;
   let before = null;

@@ -70,7 +70,7 @@ class Finding:
 
 
 def gather(by_hand: Path | None = None) -> list[Finding]:
-    """What every chapter left on every model that has anything, by model and chapter.
+    """What every chapter left on every model that has anything, the smallest model first.
 
     A file counts only where its hash is right. `by_hand` is the `results/` folder of runs made
     without the batch, if any.
@@ -82,7 +82,7 @@ def gather(by_hand: Path | None = None) -> list[Finding]:
         models |= {path.parts[-3] for path in by_hand.glob(f"*/*/{results.MANIFEST}")}
     return [
         _finding(runs.Place(model=model, chapter=name), chapters.get(name), by_hand)
-        for model in sorted(models - {runs.ALL})
+        for model in catalogue.by_size(models - {runs.ALL})
         for name in wanted
     ]
 

@@ -2,7 +2,7 @@
 
 verdicts.md         every verdict, and how many are which
 on_which_model.md   what kind of model the verdicts are on
-findings.md         claim cards, and each chapter's findings
+findings.md         claim cards, and each chapter's findings, folded
 journey.md          one prompt's way through the layers
 rules.md            the rules of the verdicts
 not_run.md          what has results and what has none
@@ -29,6 +29,7 @@ from ovectors.claims import LEAST_ITEMS, Claim
 from ovectors.explorer import files as explorer
 from ovectors.landing import cards, journey
 from ovectors.landing.cards import Card
+from ovectors.notebooks import read_notebook
 from ovectors.prose import fits, plan_bloom
 from ovectors.prose.costs import costs
 from ovectors.prose.front import claim_name
@@ -43,19 +44,21 @@ if TYPE_CHECKING:
 
 EXTRA = "_extra"  # what it holds is copied to the root of the book: `html_extra_path`
 STAGES_CHAPTER, STAGES_TABLE = "01_stages_of_processing", "stages"
+QUOTED = "What each chapter found, in its own words:\n"
 ROOT_FILES = {"CHANGELOG.md": "changelog.md", "CITATION.cff": "CITATION.cff"}
 """Files of the project's root that are shown as pages or in them."""
 
 
 def write(folder: Path, pages: Sequence[Page]) -> None:
     """Write every piece into the book's source, beside the pages that include it."""
-    dealt = claim_cards(pages)
+    dealt = claim_cards(page for page in pages if page.is_reference)
+    others = [card.claim for card in claim_cards(page for page in pages if not page.is_reference)]
     counted = cards.count_sentence(dealt)
     pieces = {
         "explorer_data": explorer.put(folder / EXTRA),
-        "verdicts": f"**What was found.** {counted}\n\n{cards.verdict_list(dealt)}",
-        "on_which_model": f"**On which model.** {cards.model_sentence(dealt)}",
-        "findings": "\n".join([cards.deck(dealt), *quoted_findings(pages)]),
+        "verdicts": f"**What was found.** {counted}\n\n{cards.verdict_list(dealt, others)}",
+        "on_which_model": f"**On which model.** {cards.model_sentence(dealt, others)}",
+        "findings": "\n".join([cards.deck(dealt), QUOTED, *quoted_findings(pages)]),
         "journey": journey_markdown(pages),
         "rules": rules_markdown(),
         "not_run": not_run_markdown(),
@@ -84,9 +87,9 @@ def substitutions() -> dict[str, str]:
 
 
 def claim_cards(pages: Iterable[Page]) -> list[Card]:
-    """A card for each verdict on the reference model, in the order of the rules."""
+    """A card for each verdict on the pages' models, in the order of the rules."""
     found = []
-    for page in (one for one in pages if one.is_reference):
+    for page in pages:
         manifest = read_manifest(page.place.results)
         for file in (one for one in manifest.files if one.kind == "claim"):
             claim = Claim.model_validate_json((page.place.results / file.file).read_bytes())
@@ -106,9 +109,21 @@ def quoted_findings(pages: Iterable[Page]) -> list[str]:
         folder, saved = page.place.results, read_manifest(page.place.results).files
         if any(file.name == "numbers" for file in saved):
             said = load_json(folder, "numbers").get("findings")
-            where = "" if page.place.model == runs.ALL else f", on `{page.model}`"
-            quoted += [f"{{doc}}`/{page.document}`{where}:\n\n{said}\n"] if said else []
+            where = "" if page.place.model == runs.ALL else f", on {page.model}"
+            link = f"From {{doc}}`/{page.document}`."
+            quoted += [_fold(_title(page) + where, f"{said}\n\n{link}")] if said else []
     return quoted or ["No chapter has been run yet.\n"]
+
+
+def _title(page: Page) -> str:
+    cells = read_notebook(page.place.notebook).cells
+    said = next((cell.source for cell in cells if cell.cell_type == "markdown"), "")
+    heading = said.lstrip().split("\n", 1)[0]
+    return heading.removeprefix("# ") if heading.startswith("# ") else page.place.chapter
+
+
+def _fold(summary: str, text: str) -> str:
+    return f":::{{dropdown}} {summary}\n:class-container: quoted-findings\n\n{text}\n:::\n"
 
 
 def journey_markdown(pages: Iterable[Page]) -> str:

@@ -14,6 +14,7 @@ import nbformat
 import yaml
 
 from ovectors import chapter_tools, comparison, figure_tools, fragments, paths, runs, siblings
+from ovectors.catalogue import by_size
 from ovectors.errors import UserError
 from ovectors.labels import own_labels, rename_labels
 from ovectors.notebooks import Chapter, find_chapters, read_notebook
@@ -77,10 +78,10 @@ def reference_model(toc: Mapping[str, Any]) -> str:
 def collect_pages(toc: Mapping[str, Any], report: Callable[[str], None]) -> tuple[Page, ...]:
     """The runs that the book can show: whole, and made from the chapters and library of now.
 
-    The reference model's come first, with those that compare models, then model by model, each in
-    the order of the table of contents; of other models also published pages, where there is no
-    such run here. What is left out is reported with its reason. UserError when the reference model
-    has no page at all.
+    The reference model's come first, with those that compare models, then model by model by size,
+    each in the order of the table of contents; of other models also published pages, where there is
+    no such run here. What is left out is reported with its reason. UserError when the reference
+    model has no page at all.
     """
     reference = reference_model(toc)
     chapters = {chapter.name: chapter for chapter in find_chapters()}
@@ -88,7 +89,7 @@ def collect_pages(toc: Mapping[str, Any], report: Callable[[str], None]) -> tupl
     for name in sorted({*chapters} ^ {*listed}):
         lacks = "chapters/ does not hold" if name in listed else "_toc.yml does not list"
         report(f"left out: {name}, which {lacks}")
-    others = sorted({*runs.models_with_runs(), *models_with_record()} - {reference})
+    others = by_size({*runs.models_with_runs(), *models_with_record()} - {reference})
     pages = []
     for name in (name for name in listed if name in chapters):
         model = runs.ALL if chapters[name].across else reference

@@ -21,6 +21,7 @@ from docutils import nodes
 from sphinx.environment.adapters.toctree import TocTree
 
 from ovectors import runs
+from ovectors.catalogue import by_size
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -171,7 +172,7 @@ def _told(
     return {
         "shown": shown,
         "listed": page == listed,
-        "models": [*dict.fromkeys(name for models in chapters.values() for name in models)],
+        "models": by_size(name for models in chapters.values() for name in models),
         "pages": {name: app.builder.get_relative_uri(page, one) for name, one in here.items()},
         "suffixes": sorted(map(_suffix, here.values()), key=len, reverse=True),
         "suffix": _suffix(page),
@@ -186,7 +187,7 @@ def _model_line(shown: str, pages: Mapping[str, str]) -> str:
     """What names the model where the switch does not: in print, and without JavaScript."""
     others = [
         f'<a href="{quote(address)}?model={quote(name, safe="")}">{escape(name)}</a>'
-        for name, address in pages.items()
+        for name, address in ((name, pages[name]) for name in by_size(pages))
         if name != shown
     ]
     also = f" <span>The same chapter on {', '.join(others)}.</span>" if others else ""

@@ -14,7 +14,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import ReferenceRole, SphinxRole
 
-from ovectors import sphinx_buttons, sphinx_icons, sphinx_math
+from ovectors import sphinx_buttons, sphinx_icons, sphinx_math, sphinx_typography
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -30,6 +30,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("ovectors_labels", {}, "env")
     app.add_config_value("ovectors_notebooks", {}, "env")
     sphinx_math.register(app)
+    sphinx_typography.register(app)
     app.add_role("chapter", ChapterRole())
     app.add_role("fig", FigureRole())
     app.connect("html-page-context", drop_thebe, priority=900)

@@ -107,8 +107,9 @@ def shown() -> tuple[list[dict[str, Any]], list[str]]:
     the project has to have the weights that the data were made from.
     """
     rows, left_out = [], []
-    for path in sorted(folder().glob("*/*.js")):
-        found = read(path)
+    found_in = {path: read(path) for path in sorted(folder().glob("*/*.js"))}
+    order = catalogue.by_size(found["model"] for found in found_in.values())
+    for path, found in sorted(found_in.items(), key=lambda one: order.index(one[1]["model"])):
         spec = catalogue.catalogue().get(found["model"])
         changed = (
             spec is not None

@@ -67,7 +67,7 @@ def relation_dots(overview: pd.DataFrame, gains: pd.DataFrame) -> Figure:
         [*(label for _, _, label in MARKS.values()), "hollow: not above zero for certain"],
         loc="outside upper center",
         ncols=2,
-        fontsize=8,
+        fontsize=9,
     )
     return figure
 

@@ -107,7 +107,7 @@ def source_dots(spread: pd.DataFrame) -> Figure:
     """
     if spread.empty:
         return empty("no source was measured")
-    height = 1.3 + 0.19 * spread.groupby("task").size().max()
+    height = 1.3 + 0.22 * spread.groupby("task").size().max()
     figure, parts = each_panel(spread, "task", columns=3, width=3.4, height=height, sharex=True)
     for axis, task, rows in parts:
         part = rows.sort_values("mean")
@@ -116,7 +116,7 @@ def source_dots(spread: pd.DataFrame) -> Figure:
             axis.plot([row.low, row.high], [place, place], color=BLUE, linewidth=1.5)
             axis.plot(row.mean, place, "o", color=BLUE, markerfacecolor=face, markersize=5)
         axis.axvline(0, color=GREY, linewidth=1, linestyle="--")
-        axis.set_yticks(range(len(part)), [_short(name) for name in part["vector"]], fontsize=8)
+        axis.set_yticks(range(len(part)), [_short(name) for name in part["vector"]], fontsize=10)
         axis.set_title(f"{task_title(task)} (n = {part['n'].iloc[0]})", fontsize=10)
         axis.grid(axis="y", visible=False)
     name_axes(figure, "change of the answer's mean reciprocal rank")

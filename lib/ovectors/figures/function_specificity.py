@@ -32,10 +32,10 @@ def confusion_panels(matrix: pd.DataFrame) -> Figure:
     for axis, kind, part in parts:
         image = _heat_map(axis, part)
         n = int(part["n"].iloc[0])
-        axis.set_title(f"{kind_title(kind)} (n = {n})", fontsize=10)
+        axis.set_title(f"{kind_title(kind)} (n = {n})", fontsize=11)
     axes = [axis for axis, *_ in parts]
     figure.colorbar(image, ax=axes, shrink=0.5, label="mean reciprocal rank of the answer")
-    name_axes(figure, "answer of", "vector of", size=10)
+    name_axes(figure, "answer of", "vector of", size=12)
     return figure
 
 
@@ -55,7 +55,7 @@ def _heat_map(axis: plt.Axes, part: pd.DataFrame):
                 f"{cell['mean']:.2f}\n{cell['top1']:.0%}",
                 ha="center",
                 va="center",
-                fontsize=8,
+                fontsize=9.5,
                 color="white" if cell["mean"] > 0.55 else "black",
             )
             if vector == answer:
@@ -63,7 +63,12 @@ def _heat_map(axis: plt.Axes, part: pd.DataFrame):
                 box.set(edgecolor=ORANGE, linewidth=2.2)
                 axis.add_patch(box)
     names = ["none" if vector == CONTROL else short(vector) for vector in vectors]
-    axis.set_xticks(range(len(answers)), [short(answer) for answer in answers], fontsize=8)
-    axis.set_yticks(range(len(vectors)), names, fontsize=8)
+    axis.set_xticks(range(len(answers)), [_in_lines(answer) for answer in answers], fontsize=9)
+    axis.set_yticks(range(len(vectors)), names, fontsize=9)
     axis.axhline(0.5, color="black", linewidth=1)  # below it, the vectors
     return image
+
+
+def _in_lines(answer: str) -> str:
+    """A relation's short name, a word a line: so it stays in the width of its cells."""
+    return short(answer).replace(" ", "\n")

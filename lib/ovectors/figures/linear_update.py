@@ -232,7 +232,7 @@ def example_table(example: pd.DataFrame) -> str:
         f'<th scope="colgroup" colspan="2">{followed(name, part)}</th>'
         for name, part in parts.items()
     )
-    second = '<th scope="col">as it is</th><th scope="col">± o vector</th>' * len(parts)
+    second = '<th scope="col">as it is</th><th scope="col">±&nbsp;o&nbsp;vector</th>' * len(parts)
     rows = {
         layer: "".join(_example_cells(part.loc[layer]) for part in parts.values())
         for layer in sorted(example["layer"].unique())
@@ -242,7 +242,7 @@ def example_table(example: pd.DataFrame) -> str:
 
 
 def _example_cells(row: pd.Series) -> str:
-    sign = {ADD: "+ ", SUBTRACT: "− "}.get(row["operation"], "")
+    sign = {ADD: "+&nbsp;", SUBTRACT: "−&nbsp;"}.get(row["operation"], "")
     return _cell(row["plain"], row["plain_is"]) + _cell(row["changed"], row["changed_is"], sign)
 
 

@@ -32,7 +32,7 @@ STATEMENTS = {
 """Every claim as a sentence that can be true or false."""
 
 _MARKS = {"supported": "✓", "partly": "◐", "not supported": "✗", "not testable here": "?"}
-SHOWN = 5
+SHOWN, PUBLISHED_SHOWN = 5, 3
 """So many relations, and published numbers, stand on a card; the others are folded under it."""
 
 
@@ -64,14 +64,31 @@ def deck(cards: Sequence[Card]) -> str:
     return f'<div class="claim-deck">\n{"".join(map(card_html, cards))}</div>\n' if cards else ""
 
 
-def verdict_list(cards: Sequence[Card]) -> str:
-    """Every verdict in a line, each leading to its card; "" where there is none."""
+def verdict_list(cards: Sequence[Card], others: Iterable[Claim] = ()) -> str:
+    """Every verdict in a line, each leading to its card; "" where there is none.
+
+    `others` are claims on further models: whether their verdict is the same stands behind.
+    """
+    others = list(others)
     chips = "".join(
         f'<li><a href="#claim-{card.claim.id}">{claim_name(card.claim.id)}</a>'
-        f"{_badge(card.claim.verdict)}</li>\n"
+        f"{_badge(card.claim.verdict)}{_elsewhere(card.claim, others)}</li>\n"
         for card in cards
     )
     return f'<ul class="verdict-list">\n{chips}</ul>\n' if cards else ""
+
+
+def _elsewhere(claim: Claim, others: Iterable[Claim]) -> str:
+    """The verdict on a claim on further models, in few words."""
+    found = [one for one in others if one.id == claim.id]
+    same = [one.model for one in found if one.verdict == claim.verdict]
+    said = [f"same on {html.escape(listed(same))}"] if same else []
+    said += [
+        f"{one.verdict} on {html.escape(one.model)}"
+        for one in found
+        if one.verdict != claim.verdict
+    ]
+    return f" <small>{'; '.join(said)}</small>" if said else ""
 
 
 def count_sentence(cards: Sequence[Card]) -> str:
@@ -86,8 +103,16 @@ def count_sentence(cards: Sequence[Card]) -> str:
     return f"{said} The rules were written down before the runs."
 
 
-def model_sentence(cards: Sequence[Card]) -> str:
-    """What kind of model the verdicts are on, as Markdown."""
+def model_sentence(cards: Sequence[Card], others: Iterable[Claim] = ()) -> str:
+    """What kind of model the verdicts are on, and on which there are `others`, as Markdown."""
+    said = _kind_of_model(cards)
+    further = [f"`{name}`" for name in dict.fromkeys(one.model for one in others)]
+    if not (cards and further):
+        return said
+    return f"{said} {listed(further)} {'was' if len(further) == 1 else 'were'} asked the same."
+
+
+def _kind_of_model(cards: Sequence[Card]) -> str:
     if not cards:
         return "None has been run yet."
     loaded, name = cards[0].provenance.get("model", {}), cards[0].claim.model
@@ -133,14 +158,15 @@ def _published(numbers: Sequence[Published]) -> str:
     if not numbers:
         return '<p class="claim-published"><b>Published:</b> no number.</p>'
     said = [_printed(one) for one in numbers]
-    shown = "; ".join(said[:SHOWN])
-    more = f"; and {len(said) - SHOWN} more, below" if len(said) > SHOWN else ""
+    left = len(said) - PUBLISHED_SHOWN
+    shown = "; ".join(said[:PUBLISHED_SHOWN])
+    more = f"; {left} more below" if left > 0 else ""
     return f'<p class="claim-published"><b>Published:</b> {shown}{more}.</p>'
 
 
 def _printed(one: Published) -> str:
     of = "" if one.relation == "all_tasks" else f"{title(one.relation)}, "
-    return f"{html.escape(of + one.name)} <b>{one.value:g}</b> ({html.escape(one.model)})"
+    return f"{html.escape(of + one.name)}: <b>{one.value:g}</b> ({html.escape(one.model)})"
 
 
 def _ours(claim: Claim) -> str:

@@ -90,4 +90,7 @@ def in_words(one: Measured, *, digits: int = 2) -> str:
 
 def number(value: float | None, *, digits: int = 2) -> str:
     """A number as a card shows it; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    if value is None:
+        return "–"
+    shown = f"{value:.{digits}f}"
+    return shown.replace("-", "−" if float(shown) else "")

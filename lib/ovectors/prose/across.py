@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ovectors.experiments.stages.judge import APPLICATION
-from ovectors.prose.common import interval, listed, title
+from ovectors.prose.common import interval, listed, readable, title
 from ovectors.prose.front import cell, claim_name
 from ovectors.studies import all_rules
 
@@ -85,7 +85,7 @@ def reason_table(verdicts: pd.DataFrame) -> str:
     lines = ["| claim | model | verdict | why |", "|---|---|---|---|"]
     for claim, part in verdicts.groupby("claim", sort=False):
         for row in part.itertuples():
-            why = cell(row.why)
+            why = cell(readable(row.why))
             lines.append(f"| {claim_name(claim)} | `{row.model}` | {row.state} | {why} |")
     return "\n".join(lines)
 

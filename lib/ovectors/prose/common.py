@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ovectors.relations import TITLES, describe
+from ovectors.relations import MORE_RELATIONS, RELATIONS, TITLES, describe
 
 if TYPE_CHECKING:
-    from ovectors.claims import Claim
+    from ovectors.claims import Claim, Measured
     from ovectors.encoding import EncodedPrompts
     from ovectors.results import Manifest
     from ovectors.statistics import Interval
     from ovectors.store import Store
+
+
+MANY_NUMBERS = 16
+"""So many rows of a claim's numbers are shown; beyond that they are folded."""
 
 
 def title(relation: str) -> str:
@@ -23,6 +29,17 @@ def title(relation: str) -> str:
     described = describe(relation)
     named = described.title if described else relation.replace("_", " ")
     return TITLES.get(relation, named)
+
+
+def readable(text: str) -> str:
+    """A sentence that names relations by their files (`noun plural`), with their titles instead."""
+    return _file_names().sub(lambda found: title(found[0].replace(" ", "_")).lower(), text)
+
+
+@cache
+def _file_names() -> re.Pattern[str]:
+    names = sorted((*RELATIONS, *MORE_RELATIONS), key=len, reverse=True)
+    return re.compile(rf"\b({'|'.join(name.replace('_', ' ') for name in names)})\b")
 
 
 def interval(value: float, low: float, high: float) -> str:
@@ -40,11 +57,15 @@ def accuracy_table(
         "|---|---|---|---|",
     ]
     for relation, found in accuracies.items():
-        counts = encoded[relation].exclusion_counts()
-        reasons = "; ".join(f"{count}: {reason}" for reason, count in counts.items())
-        shown = accuracy_of(found)
-        lines.append(f"| {title(relation)} | {shown} | {found.n} | {reasons or 'none'} |")
+        shown, lacking = accuracy_of(found), left_out(encoded[relation])
+        lines.append(f"| {title(relation)} | {shown} | {found.n} | {lacking} |")
     return "\n".join(lines)
+
+
+def left_out(prompts: EncodedPrompts) -> str:
+    """How many items are left out and why, for a table's cell: `7 (argument and answer ...)`."""
+    counts = prompts.exclusion_counts()
+    return "; ".join(f"{count} ({reason})" for reason, count in counts.items()) or "none"
 
 
 def accuracy_of(found: Interval) -> str:
@@ -79,27 +100,51 @@ def listed(parts: list[str]) -> str:
 
 def claim_block(claim: Claim) -> str:
     """A verdict as Markdown: question, rule, evidence with its bounds, and published numbers."""
+    verdict = f"*{claim.verdict.capitalize()}* on `{claim.model}`"
     lines = [
-        f"**{claim.question}** *{claim.verdict.capitalize()}* on `{claim.model}`: {claim.why}.",
+        f"**{claim.question}** {verdict}: {readable(claim.why)}.",
         "",
         f"*The rule, written down before the run:* {claim.rule}",
         "",
-        "| relation | measured | value [interval] | n | has to exceed | holds |",
-        "|---|---|---|---|---|---|",
+        *_evidence(claim.measured),
     ]
-    for one in claim.measured:
-        bound = "" if one.bound is None else f"{one.bound:g}"
-        holds = {None: "", True: "yes", False: "no"}[one.holds]
-        shown = _measured(one.value, one.low, one.high)
-        lines.append(
-            f"| {title(one.relation)} | {one.name} | {shown} | {one.n} | {bound} | {holds} |"
-        )
     if claim.published:
         lines += ["", "| relation | published | value | model | where |", "|---|---|---|---|---|"]
         for one in claim.published:
             place = f"{one.model} | {one.where}"
             lines.append(f"| {title(one.relation)} | {one.name} | {one.value:g} | {place} |")
     return "\n".join(lines)
+
+
+def _evidence(measured: Sequence[Measured]) -> list[str]:
+    """The lines of a table of all numbers; where these are many, those that nothing was judged by
+    are folded, and if the others are many too, all are."""
+    judged = [one for one in measured if one.holds is not None]
+    if len(measured) <= MANY_NUMBERS:
+        return _numbers_table(measured)
+    if len(judged) > MANY_NUMBERS:
+        return _folded(f"All {len(measured)} numbers of this verdict", measured)
+    aside = [one for one in measured if one.holds is None]
+    said = f"{len(aside)} more numbers, which the verdict does not use"
+    return [*_numbers_table(judged), "", *_folded(said, aside)]
+
+
+def _folded(summary: str, measured: Sequence[Measured]) -> list[str]:
+    opened = f'<details class="claim-numbers"><summary>{summary}</summary>'
+    return [opened, "", *_numbers_table(measured), "", "</details>"]
+
+
+def _numbers_table(measured: Sequence[Measured]) -> list[str]:
+    lines = [
+        "| relation | measured | value [interval] | n | has to exceed | holds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in measured:
+        bound = "" if one.bound is None else f"{one.bound:g}"
+        holds = {None: "", True: "yes", False: "no"}[one.holds]
+        name, shown = readable(one.name), _measured(one.value, one.low, one.high)
+        lines.append(f"| {title(one.relation)} | {name} | {shown} | {one.n} | {bound} | {holds} |")
+    return lines
 
 
 def _measured(value: float | None, low: float | None, high: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ovectors.prose.common import listed, title
+from ovectors.prose.common import listed, readable, title
 
 if TYPE_CHECKING:
     from ovectors.claims import Claim
@@ -18,7 +18,7 @@ def claim_name(claim: str) -> str:
 def reason(claim: Claim) -> str:
     """Why the verdict is what it is, in short: what fails is named once, with where it does."""
     if claim.verdict != "not supported":
-        return claim.why
+        return readable(claim.why)
     first: dict[str, str] = {}
     for one in claim.measured:
         if one.holds is False:

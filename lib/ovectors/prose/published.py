@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ovectors import diff, paths, record, runs
+from ovectors.catalogue import by_size
 from ovectors.claims import Measured
 from ovectors.diff import Comparison, Row
 from ovectors.prose.common import interval, listed, title
@@ -41,7 +42,7 @@ def published() -> str:
 
 def _by_model() -> dict[str, list[Comparison]]:
     """The chapters on both sides: what was not run here again is no difference."""
-    both = sorted({*record.models_with_record()} & {*runs.models_with_runs()})
+    both = by_size({*record.models_with_record()} & {*runs.models_with_runs()})
     found = {}
     for model in both:
         folders = (str(paths.PUBLISHED / model), str(paths.RUNS / model))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ovectors.experiments.retrieval.judge import DIFFERENCE
-from ovectors.prose.common import interval, listed, title
+from ovectors.prose.common import interval, left_out, listed, title
 
 if TYPE_CHECKING:
     from ovectors.encoding import EncodedPrompts
@@ -30,11 +30,10 @@ def whole_table(curves: pd.DataFrame, encoded: Mapping[tuple[str, str], EncodedP
     whole = curves[(curves["removed"] == 0) & (curves["condition"] == "zero")]
     lines = ["| task | prompts | accuracy [95% interval] | items | left out |", "|---" * 5 + "|"]
     for row in whole.itertuples():
-        counts = encoded[row.relation, row.form].exclusion_counts()
-        reasons = "; ".join(f"{count}: {reason}" for reason, count in counts.items()) or "none"
+        lacking = left_out(encoded[row.relation, row.form])
         shown = interval(row.mean, row.low, row.high)
         name = f"{title(row.relation)} | {KINDS[row.form]}"
-        lines.append(f"| {name} | {shown} | {row.n} | {reasons} |")
+        lines.append(f"| {name} | {shown} | {row.n} | {lacking} |")
     return "\n".join(lines)
 
 

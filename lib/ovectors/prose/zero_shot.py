@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ovectors.prose.common import interval, listed, title
+from ovectors.prose.common import interval, left_out, listed, title
 
 if TYPE_CHECKING:
     from ovectors.encoding import EncodedPrompts
@@ -51,9 +51,7 @@ def exclusion_table(encoded: Mapping[str, EncodedPrompts]) -> str:
     """Markdown table: zero-shot prompts that can be measured, and those left out, with reasons."""
     lines = ["| relation | prompts | left out |", "|---|---|---|"]
     for relation, prompts in encoded.items():
-        counts = prompts.exclusion_counts()
-        reasons = "; ".join(f"{count}: {reason}" for reason, count in counts.items()) or "none"
-        lines.append(f"| {title(relation)} | {len(prompts)} | {reasons} |")
+        lines.append(f"| {title(relation)} | {len(prompts)} | {left_out(prompts)} |")
     return "\n".join(lines)
 
 
