@@ -81,6 +81,16 @@ def test_what_is_shipped_loads_by_the_ordinary_road(tmp_path, tokenizer):
     assert model.config.vocab_size == len(loaded)
 
 
+def test_half_precision_trains_as_single_does(tmp_path):
+    """On a CPU it takes another road through attention: the losses tell whether both lead home."""
+    logs = []
+    for dtype in ("float32", "bfloat16"):
+        folder = loop.train("tiny", output=tmp_path / dtype, device="cpu", dtype=dtype)
+        assert AutoModelForCausalLM.from_pretrained(folder).config._attn_implementation == "sdpa"
+        logs.append(pd.read_csv(folder / loop.LOG)["loss"])
+    assert max(abs(logs[0] - logs[1])) < 0.02 and not logs[0].equals(logs[1])
+
+
 def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path, monkeypatch):
     loop.train("tiny", output=tmp_path, device="cpu")
     with pytest.raises(UserError, match="made with other settings"):
@@ -217,6 +227,26 @@ def test_answers_can_be_known_and_questions_are_background(documents):
     for (question, known), (answer, answer_known) in zip(spans[::2], spans[1::2], strict=True):
         word = re.search(r"Word: (\w+)\nCapital:$", question).group(1)
         assert (answer, known, answer_known) == (f" {word.capitalize()}", False, True)
+
+
+def test_what_is_bound_is_asked_for_by_its_second_word(documents):
+    rng = Random(1)
+    for _ in range(20):
+        (listed, _), *spans = documents.word_pairs(rng)
+        first_of = {b: a for a, b in re.findall(r" a (\w+) (\w+)[,.]", listed)}
+        assert len(first_of) > 1 and len(spans) % (2 * len(first_of)) == 0
+        for (b, asked), (a, known) in zip(spans[::2], spans[1::2], strict=True):
+            assert (asked, known) == (False, True) and first_of[b.strip()] == a.strip()
+
+
+def test_what_is_repeated_can_be_known_from_the_second_time_on(documents):
+    rng = Random(1)
+    for _ in range(20):
+        (once, known), *spans = documents.word_repeats(rng)
+        row = once.split()
+        assert not known and spans and len(spans) % len(row) == 0
+        assert [text.strip() for text, _ in spans] == row * (len(spans) // len(row))
+        assert all(known for _, known in spans)
 
 
 @pytest.mark.parametrize("name", ["world_capitals", "us_state_capitals", "past_tense", "uppercase"])

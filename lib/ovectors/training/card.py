@@ -39,7 +39,8 @@ on it is reported as measured on it, and never stands in for GPT-2 or any other 
 No text from elsewhere. Documents are generated on the fly from the project's relation files
 (`lib/ovectors/data/`): countries, US states and their capitals, verbs and their past tense, words
 and their capitalised, upper-case and plural forms, coloured household objects, counterfactual
-contexts, and repeated random words. Templates: `lib/ovectors/training/documents.py`.
+contexts, and random words in lists and repeated. Templates: `documents.py` and `in_context.py` in
+`lib/ovectors/training/`.
 A fixed fifth of every relation never stands in its task's own question format, only in running text
 and other formats: the rows *held out* below.
 
