@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from ovectors import fitting, resources
+from ovectors import costing, fitting, paths, resources
 from ovectors.catalogue import ModelSpec, catalogue
 from ovectors.resources import of_model
 
@@ -17,12 +19,13 @@ def test_a_miniature_asks_for_no_gpu_and_twice_what_it_took():
 
 
 def test_the_arithmetic_of_bloom():
-    """176,247,271,424 parameters in bfloat16, with headroom, and a batch of one prompt; the stream
-    lies in main memory."""
+    """176,247,271,424 parameters in bfloat16, with headroom, and a batch of one prompt; the stream,
+    as counted on the miniature's 12 layers, lies in main memory."""
+    counted = json.loads((paths.ROOT / costing.COUNTED).read_text())["chapters"]["all"]
     asked = of_model(catalogue()["bloom"], gpu_gb=80)
-    on_device = 352_494_542_848 * 1.2 + 2 * 70 * 14_336 * 2 * 64 + 2**30
+    on_device = 352_494_542_848 * 1.2 + 2 * 70 * 14_336 * 2 * counted["tokens"] + 2**30
     assert (asked.gpus, asked.device) == (6, "cuda") and 5 * 80e9 < on_device <= 6 * 80e9
-    stream = 3 * 70 * 14_336 * 2_000 * 4
+    stream = counted["stream"] / 12 * 70 * 14_336 * 4
     assert asked.mem_mb == pytest.approx(4_000 + (on_device + stream) / 1e6, abs=1)
     on_two_cores = 873 * (176_247_271_424 / 6.45e6) * (70 / 16)
     assert asked.runtime == pytest.approx(60 + 2 * on_two_cores / 300 / 60, abs=1)
