@@ -1,10 +1,11 @@
-// A page prints light, with what was judged unfolded; what scrolls can be scrolled by keyboard.
+// A page prints light, with what was judged unfolded; what scrolls says so, and does by keyboard.
 
 (() => {
   "use strict";
 
   const printed = ".claim-card details, details.claim-numbers, details.quoted-findings";
   const scrolling = "div.math, .cell_output table";
+  const fading = `${scrolling}, .highlight pre, .pst-scrollable-table-container, .scrolls`;
   const root = document.documentElement;
   let before = null;
 
@@ -30,6 +31,25 @@
     }
   };
 
-  addEventListener("load", letScroll);
-  addEventListener("resize", letScroll);
+  // Which edges of a box have more beyond them: the style sheet fades those.
+  const hint = (box) => {
+    const left = box.scrollLeft > 1;
+    const right = box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
+    if (left || right) box.dataset.more = left && right ? "both" : left ? "left" : "right";
+    else delete box.dataset.more;
+  };
+
+  const boxes = [];
+  const update = () => {
+    letScroll();
+    boxes.forEach(hint);
+  };
+
+  addEventListener("load", () => {
+    boxes.push(...document.querySelectorAll(fading));
+    for (const box of boxes) box.addEventListener("scroll", () => hint(box), { passive: true });
+    document.addEventListener("toggle", update, true); // what is unfolded has a width
+    update();
+  });
+  addEventListener("resize", update);
 })();

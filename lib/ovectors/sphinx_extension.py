@@ -14,7 +14,13 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import ReferenceRole, SphinxRole
 
-from ovectors import sphinx_buttons, sphinx_icons, sphinx_math, sphinx_typography
+from ovectors import (
+    sphinx_buttons,
+    sphinx_icons,
+    sphinx_math,
+    sphinx_search,
+    sphinx_typography,
+)
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -38,6 +44,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", call_bibliography_no_list, priority=900)
     app.connect("html-page-context", sphinx_buttons.lead_to_chapters, priority=900)
     app.connect("build-finished", sphinx_icons.keep_used_icons)
+    app.connect("build-finished", sphinx_search.name_words)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
