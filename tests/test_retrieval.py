@@ -249,6 +249,32 @@ def test_sentences_follow_the_numbers():
         )
 
 
+def test_where_the_curves_part_is_said_beside_the_rule():
+    curves = {"world_capitals": (0.0, 0.05, 0.2, 0.6, 0.3), "past_tense": (0,) * 5}
+    rows = [
+        {"relation": relation, "condition": condition, "prompts": judge.DIFFERENCE, "removed": k}
+        | {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 50}
+        for relation, means in {
+            "world_capitals": (0.0, 0.05, 0.2, 0.6, 0.3),
+            "past_tense": (0,) * 5,
+        }.items()
+        for condition in ("zero", "mean")
+        for k, mean in enumerate(means, start=1)
+        if condition == "zero" or k < 3
+    ]
+    costs = pd.DataFrame(rows)
+    said = prose.parting_sentences(costs)
+    assert "lose more first with 3 removed (difference of the costs 0.20 [0.10, 0.30])" in said
+    assert "most with 4 removed (difference of the costs 0.60 [0.50, 0.70])" in said
+    assert "**Past tense:** at no number of removed FFNs" in said
+    nothing = (pd.DataFrame(), pd.DataFrame())
+    formed = judge.argument_stage(decoded("x", ABSTRACTIVE, [DIRECT]))
+    found = prose.summary("a-model", costs, formed, nothing, removed=2)
+    assert found.count("Along the whole curve") == 1 and "with 4 removed" in found
+    assert "Along the whole curve" not in prose.summary("m", costs, formed, nothing, removed=4)
+    assert prose.parting_sentences(costs.head(0)) == ""
+
+
 def test_the_tables_show_every_condition():
     table = pd.concat(
         [two_forms(left=(0.25, 0.75))]

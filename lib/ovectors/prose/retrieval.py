@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -100,6 +100,36 @@ def cost_sentences(costs: pd.DataFrame, *, removed: int, n_layers: int) -> str:
             f"{compared(found[2]['low'], found[2]['high'])}."
         )
     return "\n\n".join(sentences) or "No item has both kinds of prompt."
+
+
+def parting_sentences(costs: pd.DataFrame) -> str:
+    """Where along the whole curves abstractive prompts lose more, which no rule asks for."""
+    sentences = []
+    for relation, rows in _differences(costs):
+        more = rows[rows["low"] > 0]
+        if more.empty:
+            said = "at no number of removed FFNs do abstractive prompts clearly lose more"
+        else:
+            said = (
+                f"abstractive prompts lose more first with {_at(more.iloc[0])}, and most with "
+                f"{_at(more.loc[more['mean'].idxmax()])}"
+            )
+        sentences.append(f"**{title(relation)}:** {said}.")
+    if not sentences:
+        return ""
+    lead = "The rule looks at the top third alone. Along the whole curves, each point by itself:"
+    return "\n\n".join([lead, *sentences])
+
+
+def _differences(costs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """By task: the extra cost on abstractive prompts for each number of FFNs removed."""
+    rows = costs[(costs["condition"] == "zero") & (costs["prompts"] == DIFFERENCE)]
+    yield from rows.groupby("relation", sort=False)
+
+
+def _at(row: pd.Series) -> str:
+    shown = interval(row["mean"], row["low"], row["high"])
+    return f"{int(row['removed'])} removed (difference of the costs {shown})"
 
 
 def control_sentences(costs: pd.DataFrame, *, removed: int) -> str:
@@ -232,6 +262,13 @@ def summary(
                 f"- `{name}` without its top {removed} FFNs, {title(relation).lower()}: the "
                 f"accuracy lost on abstractive prompts less that on extractive ones is {lost} "
                 f"({compared(row['low'], row['high'])}){_instead(costs, relation, removed)}."
+            )
+    for relation, rows in _differences(costs):
+        most = rows.loc[rows["mean"].idxmax()]
+        if most["low"] > 0 and most["removed"] != removed:
+            lines.append(
+                f"- Along the whole curve, {title(relation).lower()}: abstractive prompts lose more "
+                f"than extractive ones, and most with {_at(most)}. The rule does not look there."
             )
     pair = formed[(formed["prompts"] == DIFFERENCE) & (formed["n"] > 0)]
     for row in pair.itertuples():

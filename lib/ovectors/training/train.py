@@ -46,8 +46,17 @@ LOG_FIELDS = (
 )
 
 
-def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
-    """A freshly initialised GPT-2 of the recipe's shape, seeded; its positions start as waves."""
+def new_model(
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> GPT2LMHeadModel:
+    """A freshly initialised GPT-2 of the recipe's shape, seeded; its positions start as waves.
+
+    Its weights are in float32 whatever the `dtype` that they are trained in.
+    """
     torch.manual_seed(recipe.seed)
     end = tokenizer.eos_token_id
     config = GPT2Config(
@@ -68,7 +77,10 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadM
     with torch.no_grad():
         positions = _waves(recipe.n_positions, recipe.n_embd)
         model.transformer.wpe.weight.copy_(WAVE_HEIGHT * positions)
-    return model
+    if (device, dtype) == ("cpu", "bfloat16"):
+        # There PyTorch's fused attention goes backwards four times as slowly as plain products.
+        model.set_attn_implementation("eager")
+    return model.to(device)
 
 
 def _waves(length: int, width: int) -> Float[torch.Tensor, "position d_model"]:
@@ -139,10 +151,7 @@ def _device(name: str) -> str:
 
 def _run(recipe: Recipe, folder: Path, *, device: str, dtype: str) -> None:
     tokenizer = build_tokenizer(Lexicon())
-    model = new_model(recipe, tokenizer).to(device)
-    if (device, dtype) == ("cpu", "bfloat16"):
-        # There PyTorch's fused attention goes backwards four times as slowly as plain products.
-        model.set_attn_implementation("eager")
+    model = new_model(recipe, tokenizer, device=device, dtype=dtype)
     optimizer = new_optimizer(model, recipe)
     start, seconds = _resume(folder, recipe, model, optimizer)
     corpus = _corpus(recipe, tokenizer)
