@@ -254,10 +254,7 @@ def test_where_the_curves_part_is_said_beside_the_rule():
     rows = [
         {"relation": relation, "condition": condition, "prompts": judge.DIFFERENCE, "removed": k}
         | {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 50}
-        for relation, means in {
-            "world_capitals": (0.0, 0.05, 0.2, 0.6, 0.3),
-            "past_tense": (0,) * 5,
-        }.items()
+        for relation, means in curves.items()
         for condition in ("zero", "mean")
         for k, mean in enumerate(means, start=1)
         if condition == "zero" or k < 3

@@ -267,8 +267,9 @@ def summary(
         most = rows.loc[rows["mean"].idxmax()]
         if most["low"] > 0 and most["removed"] != removed:
             lines.append(
-                f"- Along the whole curve, {title(relation).lower()}: abstractive prompts lose more "
-                f"than extractive ones, and most with {_at(most)}. The rule does not look there."
+                f"- Along the whole curve, {title(relation).lower()}: abstractive prompts lose "
+                f"more than extractive ones, and most with {_at(most)}. The rule does not look "
+                "there."
             )
     pair = formed[(formed["prompts"] == DIFFERENCE) & (formed["n"] > 0)]
     for row in pair.itertuples():
