@@ -290,7 +290,7 @@ def test_the_example_shows_what_was_tried_and_nothing_else(monkeypatch) -> None:
     assert dict(zip(tried["layer"], tried["changed"], strict=True)) == words
     assert (tried["operation"] == ADD).any()  # such an item is preferred
     page = draw.example_table(shown)
-    assert page.count("<tr>") == LAYERS + 2 and "is-answer" in page and "− <b>" in page
+    assert page.count("<tr>") == LAYERS + 2 and "is-answer" in page and "−&nbsp;<b>" in page
 
 
 def test_the_figures_draw_the_numbers() -> None:
