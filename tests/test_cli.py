@@ -7,7 +7,6 @@ import ctypes
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,9 +27,7 @@ relation = load_relation("mine", path=note)
 
 @pytest.fixture
 def project(tmp_path, tiny_folder):
-    root = trivial.make_project(tmp_path / "project")
-    shutil.copytree(tiny_folder, root / "tiny")
-    return root
+    return trivial.make_project(tmp_path / "project", tiny=tiny_folder)
 
 
 @pytest.fixture

@@ -19,9 +19,7 @@ BOTH = ["--model", "./tiny", "--model", "./other"]
 
 @pytest.fixture
 def project(tmp_path, tiny_folder):
-    root = trivial.make_project(tmp_path / "project")
-    shutil.copytree(tiny_folder, root / "tiny")
-    return root
+    return trivial.make_project(tmp_path / "project", tiny=tiny_folder)
 
 
 @pytest.fixture

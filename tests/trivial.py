@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -65,13 +66,15 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-def make_project(folder: Path) -> Path:
-    """A project root with one chapter, and a model in `a-model/`."""
+def make_project(folder: Path, *, tiny: Path | None = None) -> Path:
+    """A project root with one chapter, a model in `a-model/`, and a copy of `tiny` in `tiny/`."""
     (folder / "chapters").mkdir(parents=True)
     (folder / "book").mkdir()
     (folder / "pyproject.toml").write_text("")
     write_chapter(folder)
     write_model(folder / "a-model")
+    if tiny is not None:
+        shutil.copytree(tiny, folder / "tiny")
     return folder
 
 
