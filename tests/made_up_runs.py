@@ -80,18 +80,31 @@ def shares(depths: Mapping[str, float], *, n: int = 100, share: float = 0.9) -> 
     return pd.DataFrame(rows)
 
 
+def ranks(heights: Mapping[str, Sequence[float]], *, n: int = 100) -> pd.DataFrame:
+    """Chapter 1's mean reciprocal ranks: those of the argument, and an answer that only rises."""
+    rows = []
+    for relation, argument in heights.items():
+        answer = [(layer + 1) / len(argument) for layer in range(len(argument))]
+        for token, means in (("argument", argument), ("answer", answer)):
+            for layer, mean in enumerate(means):
+                row = {"relation": relation, "form": "one_shot", "token": token, "layer": layer}
+                rows.append(row | {"mean": mean, "low": mean - 0.05, "high": mean + 0.05, "n": n})
+    return pd.DataFrame(rows)
+
+
 def write_run(
     chapter: str,
     model: str | ModelSpec,
     found_claims: Sequence[Claim] = (),
     *,
     table: pd.DataFrame | None = None,
+    curves: pd.DataFrame | None = None,
     parameters: int | None = 2_000_000,
     given: Mapping[str, Any] | None = None,
     notebook: nbformat.NotebookNode | None = None,
     drawn: str = "",
 ) -> runs.Place:
-    """A whole and current run of the batch, with these claims and chapter 1's table; `notebook` as
+    """A whole and current run of the batch, with these claims and chapter 1's tables; `notebook` as
     it was executed, and the name of a figure that it saved."""
     source = next(c for c in notebooks.find_chapters() if c.name == chapter)
     spec = model if isinstance(model, ModelSpec) else model_spec(model)
@@ -100,7 +113,8 @@ def write_run(
     settings = notebooks.check_parameters(source, {**(given or {}), "model": asked})
     shutil.rmtree(place.results, ignore_errors=True)
     place.folder.mkdir(parents=True, exist_ok=True)
-    save(place.results, chapter, spec.name, found_claims, table, settings, parameters, drawn)
+    tables = {"stage-shares": table, "reciprocal-ranks": curves}
+    save(place.results, chapter, spec.name, found_claims, tables, settings, parameters, drawn)
     nbformat.write(notebook or nbformat.v4.new_notebook(), place.notebook)
     parts = batch._parts(source, settings, spec)
     sidecar = runs.Sidecar(
@@ -126,7 +140,7 @@ def save(
     chapter: str,
     model: str,
     found_claims: Iterable[Claim],
-    table: pd.DataFrame | None,
+    tables: Mapping[str, pd.DataFrame | None],
     settings: Mapping[str, Any],
     parameters: int | None,
     drawn: str = "",
@@ -135,8 +149,9 @@ def save(
     run = results.ChapterRun(chapter=chapter, model=model, parameters=settings, folder=folder)
     for one in found_claims:
         run.save_claim(one, cost=COST)
-    if table is not None:
-        run.save("stage-shares", table, about="")
+    for name, table in tables.items():
+        if table is not None:
+            run.save(name, table, about="")
     if drawn:
         run.save_figure(drawn, Figure(figsize=(1, 1)))
     run.save_json("numbers", {"findings": f"- {chapter} on {model}."})

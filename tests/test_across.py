@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import trivial
-from made_up_models import STAGES, write_stages, write_three
-from made_up_runs import claim, make_project, save, write_failure, write_run
+from made_up_models import RETRIEVAL, STAGES, write_stages, write_three
+from made_up_runs import claim, make_project, ranks, save, write_failure, write_run
 from ovectors import catalogue, claims, record
 from ovectors.catalogue import ModelSpec
 from ovectors.claims import RULES
@@ -111,7 +111,7 @@ def test_runs_by_hand_in_the_current_folder_count(project, monkeypatch):
     found = [claim("stages", "gpt2", {"past_tense": 0.9})]
     folder = project / "results" / "gpt2" / STAGES
     folder.mkdir(parents=True)
-    save(folder, STAGES, "gpt2", found, None, {"model": "gpt2", "n_items": 0}, 124_000_000)
+    save(folder, STAGES, "gpt2", found, {}, {"model": "gpt2", "n_items": 0}, 124_000_000)
     table = judge.models(gather.collect())
     assert list(table["origin"]) == ["run by hand"]
     assert "| run by hand | 1 | all |" in say.model_table(table)
@@ -160,7 +160,7 @@ def test_a_trend_is_between_intervals_that_do_not_meet_and_within_a_kind(three):
     assert set(trends["kind"]) == {"language model"}  # one miniature is no trend
     assert trends.loc["past_tense", "change"] == "rises"
     assert trends.loc["uppercase", "change"] == "no clear change"
-    assert trends.loc["past_tense", ["first", "last"]].tolist() == [0.2, 0.9]
+    assert trends.loc["past_tense", "values"] == [0.2, 0.9]
     assert trends.loc["past_tense", ["smallest", "largest"]].tolist() == ["gpt2", "gpt2-medium"]
 
 
@@ -171,6 +171,17 @@ def test_what_falls_falls_and_few_items_are_no_trend(project):
     write_stages("gpt2-xl", {"past_tense": 0.3}, 1_500_000_000)
     (row,) = judge.trends(judge.headlines(judge.measured(gather.collect()))).to_dict("records")
     assert (row["relation"], row["change"], row["models"]) == ("past_tense", "falls", 2)
+
+
+def test_a_trend_tells_the_models_between_its_ends(project):
+    values = {"gpt2-medium": (0.9, 355), "gpt2-xl": (0.5, 1500), "gpt2": (0.1, 124)}
+    for model, (value, millions) in values.items():
+        write_stages(model, {"past_tense": value}, millions * 10**6)
+    findings = gather.collect()
+    trends = judge.trends(judge.headlines(judge.measured(findings)))
+    assert trends["values"].tolist() == [[0.1, 0.9, 0.5]]
+    said = say.trend_sentences(trends, judge.models(findings))
+    assert "rises on past tense (0.10, 0.90, 0.50)" in said
 
 
 def test_values_that_a_claim_does_not_have_are_none_of_the_trend(project):
@@ -186,6 +197,29 @@ def test_values_that_a_claim_does_not_have_are_none_of_the_trend(project):
     assert judge.trends(headlines).empty
     assert "none, n = 0" in say.value_table(headlines)
     assert draw.value_over_size(headlines)
+
+
+def test_the_argument_peaks_where_its_curve_is_highest(project):
+    heights = {"mini-2m": [0.1, 0.4, 0.2, 0.0], "mini-6m": [0.35, 0.1], "gpt2": [0.0, 0.9, 0.1]}
+    for size, (model, argument) in enumerate(heights.items()):
+        curves = ranks({"past_tense": argument, "uppercase": argument[:1]})
+        write_run(STAGES, model, [], curves=curves, parameters=10**6 * (size + 1))
+    other = ranks({"past_tense": [0.9]})  # chapter 4 has a table of that name too
+    write_run(RETRIEVAL, "mini-2m", [], curves=other)
+    curves = judge.curves(gather.collect())
+    peaks = judge.peaks(curves)
+    found = peaks[peaks["relation"] == "past_tense"].set_index("model")
+    assert found["value"].to_dict() == {"mini-2m": 0.4, "mini-6m": 0.35, "gpt2": 0.9}
+    assert found["relative_depth"].round(2).to_dict() == {
+        "mini-2m": 0.5, "mini-6m": 0.5, "gpt2": 0.67,
+    }  # fmt: skip
+    trends = judge.trends(peaks).set_index("relation")  # the miniatures', within their kind
+    assert trends["change"].to_dict() == {"past_tense": "no clear change", "uppercase": "rises"}
+    assert "| `mini-2m` | 0.40 [0.35, 0.45] at 0.50 |" in say.peak_table(peaks)
+    drawn = draw.curves_by_size(curves)
+    assert len(drawn.axes) == 4  # two tasks, argument and answer
+    assert [line.get_label() for line in drawn.axes[0].lines] == ["mini-2m", "mini-6m", "gpt2"]
+    assert drawn.axes[0].lines[0].get_ydata().tolist() == heights["mini-2m"]
 
 
 def test_depths_are_those_of_the_stages_tables(three):

@@ -118,7 +118,11 @@ def test_nothing_run_is_said_and_not_hidden(project):
     assert say.value_table(headlines) == say.NO_VALUE
     assert "no depth" in say.depth_sentence(depths, DEPTH) and say.depth_table(depths)
     assert "gpt2" in say.other_table(judge.others(findings))
+    curves = judge.curves(findings)
+    assert "No model" in say.peak_table(judge.peaks(curves))
+    assert judge.trends(judge.peaks(curves)).empty
     for figure in (
+        draw.curves_by_size(curves),
         draw.verdict_matrix(verdicts),
         draw.value_over_size(headlines),
         draw.depth_dots(depths, 0.667),

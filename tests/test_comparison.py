@@ -121,7 +121,7 @@ def test_runs_by_hand_count_after_those_of_the_batch(project, tmp_path):
     by_hand = tmp_path / "elsewhere" / "results"
     folder = by_hand / "gpt2" / STAGES
     folder.mkdir(parents=True)
-    save(folder, STAGES, "gpt2", stages_of("gpt2"), None, {"model": "gpt2", "n_items": 7}, 5)
+    save(folder, STAGES, "gpt2", stages_of("gpt2"), {}, {"model": "gpt2", "n_items": 7}, 5)
     assert comparison.gather() == []
     one = finding("gpt2", by_hand=by_hand)
     assert (one.origin, one.kept.parameters["n_items"], len(one.claims)) == ("run by hand", 7, 1)

@@ -129,7 +129,7 @@ def test_two_studies_cannot_have_one_rule(project):
 def test_only_forks_are_studies(project):
     assert studies.all_rules() == RULES
     study, _ = fork("my-study", "4")
-    found = [one.name for one in notebooks.find_chapters() if studies.is_study(one.name)]
+    found = [one.name for one in notebooks.find_chapters() if studies.read_rules(one.name)]
     assert found == [study.chapter]
 
 

@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ovectors import paths, published, results, runs, studies
+from ovectors import paths, published, results, runs
 from ovectors.catalogue import model_spec
 from ovectors.errors import UserError
 from ovectors.notebooks import find_chapters
 from ovectors.results import BrokenResult, Manifest
 
-TABLES = ("stage-shares",)
-"""What chapters across models read beside the claims."""
+TABLES = {"01_stages_of_processing": ("reciprocal-ranks", "stage-shares")}
+"""What chapters across models read beside the claims, by the chapter that saves it."""
 
 RECORD = "record.json"
 
@@ -78,8 +78,9 @@ def kept_by_hand(manifest: Manifest) -> Kept:
 
 
 def _wanted(chapter: str, files: Mapping[str, str]) -> dict[str, str]:
-    """Claims and tables; of a study no tables, which would stand in for those of its source."""
-    tables = set() if studies.is_study(chapter) else {f"{name}.parquet" for name in TABLES}
+    """Claims, and the tables of those chapters alone that `TABLES` names: others, a fork of one of
+    them too, may save something else under the same name."""
+    tables = {f"{name}.parquet" for name in TABLES.get(chapter, ())}
     chosen = (n for n in files if n in tables or n.startswith(f"{results.CLAIMS}/"))
     return {name: files[name] for name in sorted(chosen)}
 

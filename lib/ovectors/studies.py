@@ -47,11 +47,6 @@ def folder(chapter: str) -> Path:
     return paths.CHAPTERS / chapter
 
 
-def is_study(chapter: str) -> bool:
-    """Whether a chapter brings rules of its own."""
-    return (folder(chapter) / RULES_FILE).is_file()
-
-
 def read_rules(chapter: str) -> dict[str, OwnRule]:
     """A study's rules by id, as its file has them; none where there is no such file.
 

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import product
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ovectors.experiments.across.judge import LANGUAGE_MODEL, MINIATURE, OWN
 from ovectors.experiments.stages.judge import ANSWER, APPLICATION
-from ovectors.figures.style import BLUE, GREY, ORANGE, PALETTE, YELLOW, apply_style, empty, panels
+from ovectors.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PALETTE,
+    YELLOW,
+    apply_style,
+    empty,
+    legend,
+    name_axes,
+    panels,
+)
 from ovectors.prose.across import FEW_ITEMS, MANY_RELATIONS, size
 from ovectors.prose.common import title
 from ovectors.prose.front import claim_name
@@ -31,7 +44,9 @@ STATES = {
     "not run": (".", "full", GREY),
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+TOKENS = ("argument", "answer")
 MANY = {"marker": "o", "fillstyle": "none", "color": GREY, "linestyle": "none", "markersize": 4}
+LINES = {LANGUAGE_MODEL: "-", MINIATURE: "--", OWN: ":"}
 NOTHING = "no chapter has left a result yet"
 
 
@@ -123,7 +138,7 @@ def _relation_styles(shown: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 def _line(axis: plt.Axes, rows: pd.DataFrame, marker: str, color: str, *, aside: float) -> None:
     """One relation: points with their intervals, joined within a kind of model."""
-    for kind, dashes in ((LANGUAGE_MODEL, "-"), (MINIATURE, "--"), (OWN, ":")):
+    for kind, dashes in LINES.items():
         part = rows[rows["kind"] == kind].sort_values("parameters")
         if part.empty:
             continue
@@ -156,6 +171,36 @@ def _size_axis(axes: list[plt.Axes], parameters: pd.Series) -> None:
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.minorticks_off()
         axis.set_xlim(parameters.min() / 2, parameters.max() * 2)
+
+
+def curves_by_size(curves: pd.DataFrame) -> Figure:
+    """Mean reciprocal ranks over relative depth, a line a model: the larger, the darker and wider.
+
+    A row a relation; left the argument, right the answer. `curves` as made by
+    `across.judge.curves`; bands are 95% bootstrap intervals over items. Lines are solid for
+    language models, dashed for miniatures, dotted for a user's own.
+    """
+    if curves.empty:
+        return empty("no model has a table of reciprocal ranks")
+    relations = list(dict.fromkeys(curves["relation"]))
+    names = curves.drop_duplicates("model").sort_values("parameters", kind="stable")
+    shades = sns.color_palette("flare", len(names))
+    figure, axes = panels(
+        2 * len(relations), width=4.2, height=2.3, columns=2, sharex=True, sharey=True
+    )
+    for axis, (relation, token) in zip(axes, product(relations, TOKENS), strict=True):
+        panel = curves[(curves["relation"] == relation) & (curves["token"] == token)]
+        for number, (name, kind) in enumerate(zip(names["model"], names["kind"], strict=True)):
+            line = panel[panel["model"] == name]
+            x, width = line["relative_depth"], 1.2 + 1.6 * number / len(names)
+            style = {"color": shades[number], "linestyle": LINES[kind], "linewidth": width}
+            axis.plot(x, line["mean"], label=name, **style)
+            axis.fill_between(x, line["low"], line["high"], color=shades[number], alpha=0.15, lw=0)
+        axis.set_title(f"{title(relation)}: {token}", fontsize=10)
+        axis.set(xlim=(0, 1), ylim=(-0.02, 1.04))
+    name_axes(figure, "relative depth: (layer + 1) / layers", "mean reciprocal rank")
+    legend(figure, columns=3)
+    return figure
 
 
 def depth_dots(depths: pd.DataFrame, published: float | None) -> Figure:

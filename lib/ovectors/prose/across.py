@@ -145,11 +145,11 @@ def trend_sentences(trends: pd.DataFrame, models: pd.DataFrame) -> str:
 
 
 def _change(change: str, rows: pd.DataFrame) -> str:
-    """`rises on past tense (0.59 to 1.00)`; many relations are counted."""
+    """`rises on past tense (0.59, 0.80, 1.00)`, by size; many relations are counted."""
     if len(rows) > MANY_RELATIONS:
         return f"{CHANGES[change]} on {len(rows)} relations"
     named = [
-        f"{title(row.relation).lower()} ({row.first:.2f} to {row.last:.2f})"
+        f"{title(row.relation).lower()} ({', '.join(f'{value:.2f}' for value in row.values)})"
         for row in rows.itertuples()
     ]
     return f"{CHANGES[change]} on {listed(named)}"
@@ -164,6 +164,24 @@ def _no_trend(models: pd.DataFrame) -> str:
         f"There are results of {listed(known)}. Nothing can be said about size: that takes two "
         "models of one kind, with a claim tested on both."
     )
+
+
+def peak_table(peaks: pd.DataFrame) -> str:
+    """How far the argument comes up on each task, and at which relative depth, a row a model."""
+    if peaks.empty:
+        return "No model has a table of reciprocal ranks."
+    relations = list(dict.fromkeys(peaks["relation"]))
+    lines = ["| model | " + " | ".join(map(title, relations)) + " |"]
+    lines.append("|---" * (len(relations) + 1) + "|")
+    for model, part in peaks.groupby("model", sort=False):
+        rows = {row.relation: row for row in part.itertuples()}
+        cells = [_peak(rows[one]) if one in rows else "no item" for one in relations]
+        lines.append(f"| `{model}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _peak(row: tuple) -> str:
+    return f"{interval(row.value, row.low, row.high)} at {row.relative_depth:.2f}"
 
 
 def depth_table(depths: pd.DataFrame) -> str:

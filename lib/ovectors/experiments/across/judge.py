@@ -25,9 +25,12 @@ VERDICT_COLUMNS += ["state", "why", "origin", "changed"]
 MEASURED_COLUMNS = ["claim", "model", "kind", "parameters", "relation", "name"]
 MEASURED_COLUMNS += ["value", "low", "high", "n", "bound", "holds", "paper"]
 TREND_COLUMNS = ["claim", "relation", "name", "kind", "models", "smallest", "largest"]
-TREND_COLUMNS += ["first", "last", "change"]
+TREND_COLUMNS += ["values", "change"]
 DEPTH_COLUMNS = ["model", "kind", "parameters", "relation", "stage", "items", "median_layer"]
 DEPTH_COLUMNS += ["relative_depth"]
+CURVE_COLUMNS = ["model", "kind", "parameters", "relation", "token", "layer", "relative_depth"]
+CURVE_COLUMNS += ["mean", "low", "high", "n"]
+PEAK = "the argument's highest mean reciprocal rank"
 OTHER_COLUMNS = ["model", "parameters", "memory_bytes", "state"]
 
 
@@ -105,7 +108,8 @@ def trends(headline: pd.DataFrame) -> pd.DataFrame:
     """From the smallest to the largest model of a kind: does the main criterion rise or fall?
 
     `change` is "rises" or "falls" where the two intervals do not meet, otherwise "no clear change".
-    Relations measured with LEAST_ITEMS items on two models or more; first and last are values.
+    Relations measured with LEAST_ITEMS items on two models or more; `values` are those of all of
+    them, the smallest model's first.
     """
     rows = []
     order = {claim: place for place, claim in enumerate(all_rules())}
@@ -124,7 +128,7 @@ def trends(headline: pd.DataFrame) -> pd.DataFrame:
             change = "falls"
         row = {"claim": claim, "relation": relation, "name": small["name"], "kind": kind}
         row |= {"models": len(part), "smallest": small["model"], "largest": large["model"]}
-        rows.append(row | {"first": small["value"], "last": large["value"], "change": change})
+        rows.append(row | {"values": part["value"].tolist(), "change": change})
     return pd.DataFrame(rows, columns=TREND_COLUMNS)
 
 
@@ -145,6 +149,32 @@ def depths(findings: Sequence[Finding]) -> pd.DataFrame:
                 one["items"] = round(one["share"] * one["n"])
                 rows.append(_identity(known) | {name: one[name] for name in DEPTH_COLUMNS[3:]})
     return _sorted(rows, DEPTH_COLUMNS)
+
+
+def curves(findings: Sequence[Finding]) -> pd.DataFrame:
+    """Mean reciprocal ranks over layers, from chapter 1's figure with the X: one row a model,
+    relation, token (argument or answer) and layer, with `relative_depth`, (layer + 1) / layers."""
+    rows = []
+    for known in _by_model(findings):
+        for path in filter(None, (one.table("reciprocal-ranks") for one in known)):
+            table = pd.read_parquet(path)
+            table["relative_depth"] = (table["layer"] + 1) / (table["layer"].max() + 1)
+            shown = table[table["form"] == "one_shot"]
+            rows += [_identity(known) | one for one in shown[CURVE_COLUMNS[3:]].to_dict("records")]
+    return _sorted(rows, CURVE_COLUMNS)
+
+
+def peaks(curves: pd.DataFrame) -> pd.DataFrame:
+    """How far the argument comes up: the highest of its means, one row a model and relation.
+
+    The layer is chosen on the items that it is reported on, so that the value is a little high
+    where the layers are close. Columns as of `headlines`, as far as `trends` reads them, and
+    `relative_depth`.
+    """
+    argument = curves[curves["token"] == "argument"].reset_index(drop=True)
+    best = argument.groupby(["model", "relation"], sort=False)["mean"].idxmax()
+    found = argument.loc[best].reset_index(drop=True).rename(columns={"mean": "value"})
+    return found.assign(claim="stages", name=PEAK).drop(columns=["token", "layer"])
 
 
 def others(findings: Sequence[Finding]) -> pd.DataFrame:
