@@ -53,7 +53,7 @@ def in_words(chapter: str, findings: Sequence[Finding]) -> str:
     headlines = judge.headlines(judge.measured(findings))
     headlines = headlines[headlines["claim"].isin(verdicts["claim"])]
     trends = judge.trends(headlines)
-    parts = ["## Model by model", say.verdict_table(verdicts), say.value_table(headlines)]
+    parts = ["## Model by model", say.verdict_table(verdicts), say.value_tables(headlines)]
     if not trends.empty:
         parts.append(say.trend_sentences(trends, judge.models(findings)))
     return "\n\n".join([*parts, _AFTERWARDS])

@@ -90,6 +90,9 @@ def reason_table(verdicts: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+BOLD = "Bold: it holds, by the rule of the claim."
+
+
 def value_table(headlines: pd.DataFrame) -> str:
     """The main criterion of every claim on every relation, a column a model.
 
@@ -98,19 +101,42 @@ def value_table(headlines: pd.DataFrame) -> str:
     if headlines.empty:
         return NO_VALUE
     models = list(dict.fromkeys(headlines["model"]))
-    lines = ["| claim | relation | " + " | ".join(f"`{model}`" for model in models) + " |"]
-    lines.append("|---" * (len(models) + 2) + "|")
+    lines = ["| claim | relation | " + _columns(models), "|---" * (len(models) + 2) + "|"]
     for claim in (claim for claim in all_rules() if claim in set(headlines["claim"])):
         part = headlines[headlines["claim"] == claim]
-        name = f"{claim_name(claim)}: {cell(part['name'].iloc[0])}"
-        if part["relation"].nunique() > MANY_RELATIONS:
-            cells = [_held(part[part["model"] == model]) for model in models]
-            lines.append(f"| {name} | all of them | {' | '.join(cells)} |")
-            continue
-        for relation, rows in part.groupby("relation", sort=False):
-            cells = [_value(rows[rows["model"] == model]) for model in models]
-            lines.append(f"| {name} | {title(relation)} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", "Bold: it holds, by the rule of the claim."])
+        lines += [f"| {_measure(part)} {row}" for row in _rows(part, models)]
+    return "\n".join([*lines, "", BOLD])
+
+
+def value_tables(headlines: pd.DataFrame) -> str:
+    """The same, a table a claim, for where there are few claims and little room."""
+    tables = []
+    for _, part in headlines.groupby("claim", sort=False):
+        models = list(dict.fromkeys(part["model"]))
+        lines = [f"| {_measure(part)} | {_columns(models)}", "|---" * (len(models) + 1) + "|"]
+        tables.append("\n".join([*lines, *_rows(part, models)]))
+    return "\n\n".join([*tables, BOLD])
+
+
+def _columns(models: Sequence[str]) -> str:
+    return " | ".join(f"`{model}`" for model in models) + " |"
+
+
+def _measure(part: pd.DataFrame) -> str:
+    """What is measured for a claim."""
+    return f"{claim_name(part['claim'].iloc[0])}: {cell(part['name'].iloc[0])}"
+
+
+def _rows(part: pd.DataFrame, models: Sequence[str]) -> list[str]:
+    """One claim's rows, a relation each: `| Past tense | 0.30 [0.20, 0.40], n = 100 | ... |`."""
+    if part["relation"].nunique() > MANY_RELATIONS:
+        cells = [_held(part[part["model"] == model]) for model in models]
+        return [f"| all of them | {' | '.join(cells)} |"]
+    rows = []
+    for relation, found in part.groupby("relation", sort=False):
+        cells = [_value(found[found["model"] == model]) for model in models]
+        rows.append(f"| {title(relation)} | {' | '.join(cells)} |")
+    return rows
 
 
 def _held(rows: pd.DataFrame) -> str:
