@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -196,18 +196,10 @@ def peak_table(peaks: pd.DataFrame) -> str:
     """How far the argument comes up on each task, and at which relative depth, a row a model."""
     if peaks.empty:
         return "No model has a table of reciprocal ranks."
-    relations = list(dict.fromkeys(peaks["relation"]))
-    lines = ["| model | " + " | ".join(map(title, relations)) + " |"]
-    lines.append("|---" * (len(relations) + 1) + "|")
-    for model, part in peaks.groupby("model", sort=False):
-        rows = {row.relation: row for row in part.itertuples()}
-        cells = [_peak(rows[one]) if one in rows else "no item" for one in relations]
-        lines.append(f"| `{model}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _peak(row: tuple) -> str:
-    return f"{interval(row.value, row.low, row.high)} at {row.relative_depth:.2f}"
+    return _by_relation(
+        peaks,
+        lambda row: f"{interval(row.value, row.low, row.high)} at {row.relative_depth:.2f}",
+    )
 
 
 def depth_table(depths: pd.DataFrame) -> str:
@@ -215,18 +207,18 @@ def depth_table(depths: pd.DataFrame) -> str:
     shown = depths[depths["stage"] == APPLICATION]
     if shown.empty:
         return "On no model and task is the function applied on any item."
-    relations = list(dict.fromkeys(shown["relation"]))
+    return _by_relation(shown, lambda row: f"{row.relative_depth:.2f} ({row.items} items)")
+
+
+def _by_relation(table: pd.DataFrame, shown: Callable[[Any], str]) -> str:
+    """A row a model, a column a relation; `shown` makes the cell of each row of the table."""
+    relations = list(dict.fromkeys(table["relation"]))
     lines = ["| model | " + " | ".join(map(title, relations)) + " |"]
     lines.append("|---" * (len(relations) + 1) + "|")
-    for model, part in shown.groupby("model", sort=False):
-        rows = part.set_index("relation")
-        cells = [
-            f"{rows.loc[one, 'relative_depth']:.2f} ({rows.loc[one, 'items']} items)"
-            if one in rows.index
-            else "no item"
-            for one in relations
-        ]
-        lines.append(f"| `{model}` | {' | '.join(cells)} |")
+    for model, part in table.groupby("model", sort=False):
+        cells = {row.relation: shown(row) for row in part.itertuples()}
+        row = " | ".join(cells.get(relation, "no item") for relation in relations)
+        lines.append(f"| `{model}` | {row} |")
     return "\n".join(lines)
 
 
