@@ -87,7 +87,10 @@ def test_a_finished_model_is_not_replaced_unasked(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "mini-1t"}, "no recipe named 'mini-1t': choose one of mini-20m, mini-2m"),
+        (
+            {"name": "mini-1t"},
+            "no recipe named 'mini-1t': choose one of mini-20m, mini-2m, mini-6m, tiny",
+        ),
         ({"name": "tiny", "dtype": "int8"}, "float32 or bfloat16, not 'int8'"),
         ({"name": "tiny", "device": "tpu"}, "cpu or cuda, not 'tpu'"),
     ],

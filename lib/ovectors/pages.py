@@ -146,7 +146,7 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
     shutil.copytree(paths.BOOK, folder, ignore=_NOT_COPIED)
     reference = {page.place.chapter: page for page in pages if page.is_reference}
     config = chapter_tools.settings(book_config(), pages)
-    findings = comparison.gather()
+    told = elsewhere.by_chapter(comparison.gather())
     for page in pages:
         target = folder / f"{page.document}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> Non
         if not page.is_reference:
             make_distinct(notebook, page, reference.get(page.place.chapter))
         set_text_apart(notebook)
-        elsewhere.add(notebook, page, findings)
+        elsewhere.add(notebook, told.get(page.place.chapter, ""))
         chapter_tools.add(notebook, page, config, folder / fragments.EXTRA)
         figure_tools.add(notebook, page, folder / fragments.EXTRA)
         nbformat.write(notebook, target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -141,13 +141,11 @@ def depths(findings: Sequence[Finding]) -> pd.DataFrame:
     have no row.
     """
     rows = []
-    for known in _by_model(findings):
-        for path in filter(None, (one.table("stage-shares") for one in known)):
-            table = pd.read_parquet(path)
-            shown = table["stage"].isin((APPLICATION, ANSWER)) & table["relative_depth"].notna()
-            for one in table[shown & (table["form"] == "one_shot")].to_dict("records"):
-                one["items"] = round(one["share"] * one["n"])
-                rows.append(_identity(known) | {name: one[name] for name in DEPTH_COLUMNS[3:]})
+    for identity, table in _tables(findings, "stage-shares"):
+        shown = table["stage"].isin((APPLICATION, ANSWER)) & table["relative_depth"].notna()
+        for one in table[shown & (table["form"] == "one_shot")].to_dict("records"):
+            one["items"] = round(one["share"] * one["n"])
+            rows.append(identity | {name: one[name] for name in DEPTH_COLUMNS[3:]})
     return _sorted(rows, DEPTH_COLUMNS)
 
 
@@ -155,12 +153,10 @@ def curves(findings: Sequence[Finding]) -> pd.DataFrame:
     """Mean reciprocal ranks over layers, from chapter 1's figure with the X: one row a model,
     relation, token (argument or answer) and layer, with `relative_depth`, (layer + 1) / layers."""
     rows = []
-    for known in _by_model(findings):
-        for path in filter(None, (one.table("reciprocal-ranks") for one in known)):
-            table = pd.read_parquet(path)
-            table["relative_depth"] = (table["layer"] + 1) / (table["layer"].max() + 1)
-            shown = table[table["form"] == "one_shot"]
-            rows += [_identity(known) | one for one in shown[CURVE_COLUMNS[3:]].to_dict("records")]
+    for identity, table in _tables(findings, "reciprocal-ranks"):
+        table["relative_depth"] = (table["layer"] + 1) / (table["layer"].max() + 1)
+        shown = table[table["form"] == "one_shot"]
+        rows += [identity | one for one in shown[CURVE_COLUMNS[3:]].to_dict("records")]
     return _sorted(rows, CURVE_COLUMNS)
 
 
@@ -191,6 +187,15 @@ def others(findings: Sequence[Finding]) -> pd.DataFrame:
         if row["name"] not in known
     ]
     return pd.DataFrame(rows, columns=OTHER_COLUMNS)
+
+
+def _tables(
+    findings: Sequence[Finding], name: str
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """One of chapter 1's tables of each model that has it, with who the model is."""
+    for known in _by_model(findings):
+        for path in filter(None, (one.table(name) for one in known)):
+            yield _identity(known), pd.read_parquet(path)
 
 
 def _by_model(findings: Iterable[Finding]) -> list[list[Finding]]:
