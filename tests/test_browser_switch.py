@@ -54,9 +54,20 @@ def switch(page):
     return page.get_by_label("Model", exact=True)
 
 
+def arrive(page, model: str) -> None:
+    """Wait for the page of a model; where it does not come, say what the switch had to go by."""
+    from playwright.sync_api import TimeoutError as NeverCame
+
+    try:
+        page.wait_for_url(f"**/{model}/*")
+    except NeverCame:
+        stored = page.evaluate("localStorage.getItem('ovectors.model')")
+        pytest.fail(f"no page of {model}: still at {page.url}, with {stored!r} remembered")
+
+
 def choose(page, model: str) -> None:
     switch(page).select_option(model)
-    page.wait_for_url(f"**/{model}/*")
+    arrive(page, model)
 
 
 def click(page, selector: str) -> None:
@@ -83,7 +94,7 @@ def test_the_choice_is_remembered_on_other_pages(chapter, book):
     click(page, "a.right-next")
     assert where(page) == ("gpt2-medium", RETRIEVAL)
     page.goto((book / "runs" / "gpt2" / f"{STAGES}.html").as_uri())
-    page.wait_for_url("**/gpt2-medium/*")
+    arrive(page, "gpt2-medium")
     assert where(page) == ("gpt2-medium", STAGES)
     click(page, f"nav.bd-docs-nav a[href*='{BEYOND}']")
     assert where(page) == ("gpt2", BEYOND)  # there is none on gpt2-medium
@@ -92,18 +103,34 @@ def test_the_choice_is_remembered_on_other_pages(chapter, book):
     )
     page.goto((book / "index.html").as_uri())
     click(page, f"article a[href*='{RETRIEVAL}']")
-    page.wait_for_url("**/gpt2-medium/*")
+    arrive(page, "gpt2-medium")
     assert where(page) == ("gpt2-medium", RETRIEVAL)
 
 
 def test_a_link_leads_to_the_model_and_is_remembered(chapter):
     page = chapter("gpt2", STAGES, "?model=gpt2-large")
-    page.wait_for_url("**/gpt2-large/*")
+    arrive(page, "gpt2-large")
     assert where(page) == ("gpt2-large", STAGES)
     assert "published" in page.locator(".admonition.note").text_content()
     page = chapter("gpt2-large", STAGES, "?model=gpt2")
-    page.wait_for_url("**/gpt2/*")
+    arrive(page, "gpt2")
     assert where(page) == ("gpt2", STAGES)
+
+
+def test_a_move_that_the_browser_dropped_is_asked_for_once_more(chapter):
+    page = chapter("gpt2", STAGES)
+    dropped = []
+
+    def drop_the_first(route):
+        if dropped:
+            return route.continue_()
+        dropped.append(route.request.url)
+        return route.abort("aborted")
+
+    page.route("**/gpt2-medium/*.html*", drop_the_first)
+    page.goto(page.url.split("?")[0] + "?model=gpt2-medium")
+    arrive(page, "gpt2-medium")
+    assert where(page) == ("gpt2-medium", STAGES) and len(dropped) == 1
 
 
 def test_the_page_of_another_model_stays_where_another_is_remembered(chapter, book):
@@ -157,7 +184,7 @@ def test_models_without_the_chapter_cannot_be_chosen(chapter):
 )
 def test_anchors_lead_to_their_namesakes(chapter, mark, shown):
     page = chapter("gpt2", STAGES, f"?model=gpt2-medium#{mark}")
-    page.wait_for_url("**/gpt2-medium/*")
+    arrive(page, "gpt2-medium")
     where(page)
     page.wait_for_function("scrollY > 0")
     assert urlsplit(page.url).fragment == shown and page.trouble == []
@@ -166,7 +193,7 @@ def test_anchors_lead_to_their_namesakes(chapter, mark, shown):
 @pytest.mark.parametrize("mark", ["no-such-place", "%E0%A4%A", "%"])
 def test_an_anchor_that_is_nowhere_breaks_nothing(chapter, mark):
     page = chapter("gpt2", STAGES, f"?model=gpt2-medium#{mark}")
-    page.wait_for_url("**/gpt2-medium/*")
+    arrive(page, "gpt2-medium")
     assert where(page) == ("gpt2-medium", STAGES) and page.trouble == []
 
 
@@ -201,7 +228,7 @@ def test_by_keyboard(chapter):
     for model in ("gpt2-medium", "gpt2-large"):
         page.wait_for_function("document.activeElement.tagName === 'SELECT'")
         page.keyboard.press("ArrowDown")
-        page.wait_for_url(f"**/{model}/*")
+        arrive(page, model)
         assert where(page) == (model, STAGES)
 
 

@@ -38,9 +38,14 @@
   // The address of an unlisted page names its model already.
   const wanted = asked || (chapter.listed ? recall("localStorage", CHOICE) : null);
   if (wanted && wanted !== chapter.shown && Object.hasOwn(chapter.pages, wanted)) {
+    const leave = () => location.replace(chapter.pages[wanted] + query(wanted) + location.hash);
     document.documentElement.style.visibility = "hidden";
-    window.setTimeout(() => (document.documentElement.style.visibility = ""), 2000);
-    location.replace(chapter.pages[wanted] + query(wanted) + location.hash);
+    // Still here: the browser dropped the move, or is slow. Show the page, and ask once more.
+    window.setTimeout(() => {
+      document.documentElement.style.visibility = "";
+      leave();
+    }, 2000);
+    leave();
     return;
   }
 
