@@ -69,7 +69,7 @@ class Plan:
 
 CPU = (
     Plan(shape="mini-2m", many=0, few=32, fewest=8),
-    Plan(shape="mini-20m", many=0, few=32, fewest=8),
+    Plan(shape="gpt2-21m", many=0, few=32, fewest=8),
     Plan(shape="gpt2-small", many=0, few=16, fewest=4),
     Plan(
         shape="gpt2-medium",

@@ -76,8 +76,8 @@ SHAPES = {
     for shape in (
         Shape(name=MINIATURE, about="the embedded miniature, trained"),
         Shape(
-            name="mini-20m",
-            about="a miniature of 12 layers, 352 wide",
+            name="gpt2-21m",
+            about="a GPT-2 of 12 layers, 352 wide",
             config=_gpt2(n_layer=12, n_embd=352, n_head=8, n_positions=256),
         ),
         Shape(name="gpt2-small", about="GPT-2 small", config=_gpt2(vocab_size=GPT2_TOKENS)),
