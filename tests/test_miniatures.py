@@ -1,6 +1,7 @@
 """The models that ship: they load, they pass their check, and their cards say what is so."""
 
 import json
+import re
 import shutil
 from dataclasses import asdict
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from ovectors import paths
+from ovectors.cli import main
 from ovectors.models import load_model
 from ovectors.selfcheck import self_check
 from ovectors.training import evaluate
@@ -24,6 +26,12 @@ def rows_of(name: str) -> pd.DataFrame:
 
 def test_the_default_model_ships():
     assert "mini-2m" in SHIPPED
+
+
+def size_of(name: str) -> int:
+    """Bytes of what ships of a model."""
+    files = (paths.MODELS / name).iterdir()
+    return sum(path.stat().st_size for path in files if path.suffix != ".pt")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -67,5 +75,24 @@ def test_its_record_is_that_of_the_recipe_and_the_data_of_now(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_it_is_small_enough_to_ship(name):
-    files = (paths.MODELS / name).iterdir()
-    assert sum(path.stat().st_size for path in files if path.suffix != ".pt") < 50e6
+    assert size_of(name) < 50e6
+
+
+def test_one_command_prints_the_figures_and_writes_them(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(evaluate, "SKILLS", evaluate.SKILLS[1:2])
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "_build")
+    assert main(["evaluate", "mini-2m"]) == 0
+    written = json.loads((paths.BUILD / "evaluation.json").read_text())["rows"]
+    assert [(row["model"], row["items"]) for row in written] == [
+        ("mini-2m", items) for items in ("all", "trained", "held out")
+    ]
+    printed = capsys.readouterr().out
+    for row in written:
+        assert re.search(rf"{row['items']} .*{row['n']} .*{row['accuracy']:.3f} \[", printed)
+
+
+def test_a_wrong_name_is_told_before_anything_is_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(evaluate, "load_model", lambda name: pytest.fail(f"{name} was loaded"))
+    output = tmp_path / "figures.json"
+    assert main(["evaluate", "mini-2m", "gtp2", "--output", str(output)]) == 2
+    assert "unknown model 'gtp2'" in capsys.readouterr().err and not output.exists()

@@ -246,13 +246,24 @@ def train(name: str, **settings: Any) -> None:
 
 @commands.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--output", type=click.Path(path_type=Path), help="Also write the figures as JSON.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The figures as JSON. Default: _build/evaluation.json.",
+)
 def evaluate(names: tuple[str, ...], output: Path | None) -> None:
-    """Measure what models can do: accuracy for every skill, with intervals."""
+    """Measure what models can do: accuracy for every skill, with intervals.
+
+    Print them as a table, and write them as JSON.
+    """
+    from ovectors import paths
     from ovectors.training.evaluate import evaluate as evaluate_models
 
+    output = paths.BUILD / "evaluation.json" if output is None else output
+    output.parent.mkdir(parents=True, exist_ok=True)  # before minutes of work, not after
     _, text = evaluate_models(list(names), output=output)
     click.echo(text)
+    say(f"The figures are in {output}")
 
 
 for command in (cli_runs.run, cli_runs.explain, cli_runs.diff, cli_runs.status):

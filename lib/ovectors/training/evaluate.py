@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ovectors import lens, stream
+from ovectors.catalogue import model_spec
 from ovectors.encoding import EncodedPrompts, encode
 from ovectors.models import LanguageModel, load_model
 from ovectors.prompts import build_prompts
@@ -42,7 +43,10 @@ def evaluate(
 
     Returns a table (model, skill, items: all, in training's question format or held out of it,
     accuracy, low, high, n, excluded) and the same as text. With `output`, also writes it as JSON.
+    Raises UserError for an unknown name before anything is measured.
     """
+    for name in names:
+        model_spec(name)
     rows: list[dict[str, Any]] = []
     for name in names:
         model = load_model(name)
