@@ -24,14 +24,20 @@ def rows_of(name: str) -> pd.DataFrame:
     return pd.DataFrame(json.loads((paths.MODELS / name / "evaluation.json").read_text())["rows"])
 
 
-def test_the_default_model_ships():
-    assert "mini-2m" in SHIPPED
-
-
 def size_of(name: str) -> int:
     """Bytes of what ships of a model."""
     files = (paths.MODELS / name).iterdir()
     return sum(path.stat().st_size for path in files if path.suffix != ".pt")
+
+
+def test_a_family_ships_of_the_sizes_that_the_names_say_and_deep():
+    assert {"mini-2m", "mini-6m", "mini-20m"} <= set(SHIPPED)
+    for name in SHIPPED:
+        record = json.loads((paths.MODELS / name / RECORD).read_text())
+        millions = float(name.removeprefix("mini-").removesuffix("m"))
+        assert record["parameters"] == pytest.approx(millions * 1e6, rel=0.15)
+        assert record["recipe"]["n_layer"] >= 12
+    assert sum(map(size_of, SHIPPED)) < 90e6
 
 
 @pytest.mark.parametrize("name", SHIPPED)
