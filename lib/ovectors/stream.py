@@ -141,8 +141,6 @@ def recording(
     blocks = model.layers
 
     def keeper(part: str, layer: int) -> Callable[[object], None]:
-        """Keeps a module's output, [row, token, d_model], as this part of this layer."""
-
         def keep(output: object) -> None:
             state = vector_of(output)
             rows = None if positions is None else len(positions)
