@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 
@@ -39,6 +40,14 @@ def test_what_does_not_run_in_one_model_does_not_stop_another_with_keep_going(pr
     assert result.returncode == 1 and "1 failed, 1 not started" in result.stdout
     result = trivial.command(project, *both, "--keep-going")
     assert result.returncode == 1 and "1 run, 1 failed" in result.stdout
+
+
+def test_jobs_at_once_leave_the_folder_of_the_process_alone(two, monkeypatch):
+    """It is one for all threads: whoever changes it, if only for a moment, moves the others too."""
+    changed = []
+    monkeypatch.setattr(os, "chdir", changed.append)
+    assert cli.main(["run", *BOTH, "--jobs", "2", "--keep-going"]) == 1
+    assert changed == []
 
 
 def test_jobs_at_once_end_as_one_by_one(two, capsys):

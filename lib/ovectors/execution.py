@@ -122,13 +122,13 @@ def _papermill(
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    from ovectors.kernel import ENGINE
+    from ovectors.kernel import ENGINE, in_place
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         return papermill.execute_notebook(
-            chapter.path,
-            output,
+            in_place(chapter.path),
+            in_place(output),
             parameters=_differing(chapter, parameters),
             engine_name=ENGINE,
             kernel=kernel,

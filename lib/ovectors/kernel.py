@@ -18,12 +18,14 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_core.utils import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
+from papermill.iorw import papermill_io
 from traitlets import Callable as CallableTrait
 from traitlets import Dict, Unicode
 
 from ovectors import leftovers, paths, reach
 
 ENGINE = "ovectors"
+_IN_PLACE = "in place:"
 
 _live: set[PrivateKernel] = set()
 
@@ -270,4 +272,27 @@ class PrivateKernelEngine(NBClientEngine):
         return client.execute(cleanup_kc=False)
 
 
+class _InPlace:
+    """Reads and writes notebooks for papermill, for one or many threads.
+
+    Papermill's own way changes the folder of the whole process for each file: of two threads that
+    do so at once, the later one can leave the process in the other's folder.
+    """
+
+    def read(self, path: str) -> str:
+        return Path(path.removeprefix(_IN_PLACE)).read_text("utf-8")
+
+    def write(self, text: str, path: str) -> None:
+        Path(path.removeprefix(_IN_PLACE)).write_text(text, "utf-8")
+
+    def pretty_path(self, path: str) -> str:
+        return path.removeprefix(_IN_PLACE)
+
+
+def in_place(path: Path) -> str:
+    """A path for papermill, under which it leaves the folder of the process alone."""
+    return f"{_IN_PLACE}{path}"
+
+
 papermill_engines.register(ENGINE, PrivateKernelEngine)
+papermill_io.register(_IN_PLACE, _InPlace())
