@@ -241,6 +241,7 @@ class _Batch:
             self._tell(place, job, "started", why=why)
 
             def on_cell(done: int, of: int) -> None:
+                """Tells how far the job is."""
                 self._tell(place, job, "cell", cells=(done, of))
 
             future = worker.start(job, stop=self.stop, on_cell=on_cell)

@@ -89,6 +89,7 @@ def by_size(names: Iterable[str]) -> list[str]:
     """
 
     def place(name: str) -> tuple[float, list[str | int]]:
+        """By size, then by name, numbers in names by their value."""
         spec = catalogue().get(name)
         count = spec and (spec.parameters or (spec.folder and parameters_in(spec.folder)))
         words = re.split(r"(\d+)", name)  # text and numbers in turn

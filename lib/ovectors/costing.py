@@ -131,6 +131,7 @@ def work_of(told: Mapping[str, Any], chapter: str, shape: Shape) -> Work:
     small = Shape(**{name: sizes[name] for name in ("layers", "width", "vocabulary")})
 
     def units(count: str, of_one: int) -> float:
+        """How many of these units the small model was counted to need, at this depth."""
         return found[count] / of_one * growth(told, chapter, count, shape.layers)
 
     passes = units("blocks", 2 * small.block)

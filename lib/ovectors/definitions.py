@@ -10,6 +10,8 @@ import ast
 import contextlib
 import copy
 import hashlib
+import io
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -270,3 +272,43 @@ class _Silent(ast.NodeTransformer):
         return node
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _without
+
+
+@cache
+def without_words(source: str) -> str:
+    """The text of a module without its comments and docstrings, the same under every Python.
+
+    What is no Python comes back whole.
+    """
+    try:
+        tree = ast.parse(source)
+        comments = [one for one in _tokens(source) if one.type == tokenize.COMMENT]
+    except (SyntaxError, tokenize.TokenError):
+        return source
+    lines, gone = source.split("\n"), set[int]()
+    for row, column in (comment.start for comment in comments):
+        lines[row - 1] = lines[row - 1][:column].rstrip()
+        if not lines[row - 1]:
+            gone.add(row - 1)
+    for docstring in _docstrings(tree):
+        first, last = docstring.lineno - 1, docstring.end_lineno - 1
+        before = lines[first].encode()[: docstring.col_offset]
+        after = lines[last].encode()[docstring.end_col_offset :]
+        if not before.strip() and not after.strip():  # nothing else stands there
+            gone.update(range(first, last + 1))
+    return "\n".join(line for at, line in enumerate(lines) if at not in gone)
+
+
+def _tokens(source: str) -> Iterator[tokenize.TokenInfo]:
+    return tokenize.generate_tokens(io.StringIO(source).readline)
+
+
+def _docstrings(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The docstrings below, and the texts that tell of the name assigned above them."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        yield from filter(_is_docstring, body if isinstance(body, list) else [])
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return _is_text(statement) and isinstance(statement.value.value, str)

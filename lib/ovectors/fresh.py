@@ -111,6 +111,7 @@ def _tell_filters_apart() -> None:
 def _remembering(setter: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(setter)
     def remembering(*arguments: Any, **more: Any) -> None:
+        """Sets a filter; one that a chapter sets is known as its own."""
         before = [*warnings.filters]
         setter(*arguments, **more)
         if sys._getframe(1).f_globals.get("__name__") == "__main__":

@@ -137,6 +137,7 @@ def checked_layers(model: LanguageModel, one: Intervention, prompts: int) -> tup
 
 def _hook(one: Intervention, lengths: Tensor, rows: Tensor) -> Callable:
     def hook(module: nn.Module, args: tuple, output: Tensor | tuple) -> Tensor | tuple:
+        """Changes a contribution, [row, token, d_model], in the rows that are meant."""
         old = vector_of(output)
         if old.shape[0] != len(lengths):
             raise ValueError(f"announced were {len(lengths)} rows, the model runs {old.shape[0]}")

@@ -255,6 +255,7 @@ class PrivateKernelEngine(NBClientEngine):
         complete = nb_man.cell_complete
 
         def completed(cell: Any, cell_index: int, **more: Any) -> None:
+            """Tells how many cells are done."""
             complete(cell, cell_index, **more)
             if on_cell is not None:
                 on_cell(cell_index + 1, len(nb_man.nb.cells))

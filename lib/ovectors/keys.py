@@ -1,7 +1,8 @@
 """The keys of runs and of stored tables: hashes over everything that can change what is found.
 
-A run's key goes by whole files: executing a notebook again costs little where its tables are kept.
-A table's key goes by definitions (`reach`): only what its numbers can depend on.
+A run's key goes by whole modules, without comments and docstrings: executing a notebook again costs
+little where its tables are kept. A table's key goes by definitions (`reach`): only what its numbers
+can depend on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ovectors import catalogue, made_on, notebooks, paths, reach, results
+from ovectors.definitions import without_words
 
 # What a local model folder holds beside its weights that changes what the model does.
 _MODEL_FILES = (
@@ -44,10 +46,10 @@ def key_parts(
 ) -> dict[str, Any]:
     """Everything the key is made of, part by part, so that it can be said which part changed.
 
-    chapter: the notebook's source; library: the modules it uses, directly or not, and data: the
-    package's data files and the chapter's own, both file by file; model: which weights, `identity`
-    where that is known otherwise; parameters: all of them, defaults included; versions: of Python
-    and the packages that compute.
+    chapter: the notebook's source; library: the code of the modules it uses, directly or not, and
+    data: the package's data files and the chapter's own, both file by file; model: which weights,
+    `identity` where that is known otherwise; parameters: all of them, defaults included; versions:
+    of Python and the packages that compute.
     """
     return {
         **source_parts(chapter),
@@ -62,7 +64,7 @@ def source_parts(chapter: notebooks.Chapter) -> dict[str, Any]:
     """The parts of a key that come from this checkout alone: chapter, library and data."""
     return {
         "chapter": notebooks.source_hash(chapter.path),
-        "library": _hashes(library_sources(notebooks.code_of(chapter.path))),
+        "library": _code_hashes(library_sources(notebooks.code_of(chapter.path))),
         "data": _hashes(_data_files()) | _hashes(chapter.own_files, below=chapter.path.parent),
     }
 
@@ -238,6 +240,14 @@ def _hashes(files: Iterable[Path], *, below: Path | None = None) -> dict[str, st
         name = path.relative_to(below or paths.PACKAGE).as_posix()
         found[name] = hashlib.sha256(content).hexdigest()[:16]
     return found
+
+
+def _code_hashes(modules: Iterable[Path]) -> dict[str, str]:
+    """A hash of each module's code, by its path in the package."""
+    texts = ((path, without_words(path.read_text("utf-8"))) for path in modules)
+    return {
+        path.relative_to(paths.PACKAGE).as_posix(): text_hash(text)[:16] for path, text in texts
+    }
 
 
 @cache

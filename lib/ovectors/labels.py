@@ -41,6 +41,7 @@ def rename_labels(notebook: nbformat.NotebookNode, suffix: str) -> None:
     own = own_labels(notebook)
 
     def renamed(match: re.Match[str]) -> str:
+        """A label or a mention of one; those of other pages stay."""
         label = match[2] + suffix if match[2] in own else match[2]
         return f"{match[1]}{label}{match[3]}"
 
@@ -59,6 +60,7 @@ def _texts(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, Any]]:
     """
 
     def setter(holder: Any, key: str) -> Any:
+        """Puts a text where it was found."""
         return lambda text: holder.__setitem__(key, text)
 
     for cell in notebook.cells:

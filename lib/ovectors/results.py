@@ -276,6 +276,7 @@ def git_state() -> dict[str, Any]:
     """`{"commit": ..., "dirty": ...}` of the checkout, or None for both outside a git checkout."""
 
     def git(*arguments: str) -> str:
+        """What a git command on this checkout says."""
         command = ["git", "-C", str(paths.ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

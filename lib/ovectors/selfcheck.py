@@ -242,6 +242,7 @@ def _row(invariant: str, gaps: list[tuple[float, float]], n_layers: int) -> Chec
     """The worst layer of an invariant; one that is checked at the end alone is the last layer's."""
 
     def excess(number: int) -> float:
+        """A gap in units of its tolerance; a gap that is no number is endless."""
         gap, tolerance = gaps[number]
         return 0.0 if gap == 0 else math.inf if math.isnan(gap / tolerance) else gap / tolerance
 

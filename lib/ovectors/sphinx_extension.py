@@ -52,6 +52,7 @@ class ChapterRole(ReferenceRole):
     """A chapter's page for the reference model; words that say so where it was not run."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """What stands in the page in place of the role, and what Sphinx is to complain about."""
         documents = self.config.ovectors_documents
         if self.target not in documents:
             return _unknown(self, f"there is no chapter {self.target!r}")
@@ -66,6 +67,7 @@ class FigureRole(SphinxRole):
     """A figure of a chapter by its number; words that say so where the chapter was not run."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """What stands in the page in place of the role, and what Sphinx is to complain about."""
         chapter = self.config.ovectors_labels.get(self.text)
         if chapter is None:
             return _unknown(self, f"no chapter has a figure {self.text!r}")

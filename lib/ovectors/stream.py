@@ -141,7 +141,10 @@ def recording(
     blocks = model.layers
 
     def keeper(part: str, layer: int) -> Callable[[object], None]:
+        """Keeps a module's output, [row, token, d_model], as this part of this layer."""
+
         def keep(output: object) -> None:
+            """Keeps it whole, or at the asked positions."""
             state = vector_of(output)
             rows = None if positions is None else len(positions)
             _check_shape(model, state, f"layer {layer}: {part!r}", rows=rows)

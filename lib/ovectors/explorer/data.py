@@ -174,10 +174,12 @@ class _Words:
         self.places: dict[int, int] = {}
 
     def place(self, token: int) -> int:
+        """The number of a token among the texts; a new one gets the next."""
         return self.places.setdefault(int(token), len(self.places))
 
     @property
     def texts(self) -> list[str]:
+        """The text of each token, in the order of their numbers."""
         return [self.tokenizer.decode([token]) for token in self.places]
 
 

@@ -226,6 +226,7 @@ def outcome_sentence(outcomes: pd.DataFrame, *, removed: int) -> str:
     """Whose answer is on top with the whole model, and without its top FFNs."""
 
     def shares(count: int) -> str:
+        """Each outcome's share of the items with so many FFNs removed, as listed text."""
         rows = outcomes[outcomes["removed"] == count]
         return listed(
             [

@@ -84,6 +84,7 @@ def _batches(
     """The own tokens of a group's prompts in batches that hold their keys and values too."""
 
     def bytes_each(length: int) -> int:
+        """Bytes that a prompt with this many own tokens takes, its keys and values included."""
         keys_and_values = 2 * model.n_layers * model.d_model * model.dtype.itemsize
         return bytes_per_prompt(model, shared + length) + length * keys_and_values
 
@@ -104,6 +105,7 @@ class _Clean:
 
     @property
     def model(self) -> LanguageModel:
+        """The model whose blocks are run."""
         return self.blocks.model
 
 
@@ -199,6 +201,8 @@ def _changing(
     handles = []
 
     def change(columns: Mapping[int, Sequence[Intervention]]) -> Callable:
+        """A hook that changes each column of an output, [row, column, d_model], by its own."""
+
         def hook(module: object, args: tuple, output: Tensor | tuple) -> Tensor | tuple:
             new = vector_of(output).clone()
             for column, changes in columns.items():

@@ -65,6 +65,7 @@ class PastLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> KeysValues:
+        """The parts and then the given keys and values, joined along the tokens."""
         if self.recording:
             self.new = (key_states, value_states)
         own = (key_states, value_states)
@@ -82,18 +83,22 @@ class PastLayer(CacheLayerMixin):
         return part.to(like.device).expand(len(like), *part.shape[1:])
 
     def get_seq_length(self) -> int:
+        """How many tokens the parts hold together."""
         return sum(keys.shape[2] for keys, _ in self.parts)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Over how many keys a mask goes, and from which on: all of them."""
         return self.get_seq_length() + query_length, 0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to prepare: the parts are there from the start."""
 
     def get_max_length(self) -> int:
+        """No limit, which Transformers writes as -1."""
         return -1
 
     def get_max_cache_shape(self) -> int:
+        """No limit, which Transformers writes as -1."""
         return -1
 
 

@@ -69,6 +69,7 @@ def watching(model: LanguageModel) -> Iterator[Blocks]:
     blocks, handles = Blocks(model), []
 
     def watch(layer: int, block: nn.Module) -> None:
+        """Keeps by name whatever a block is given beside the module and the states."""
         signature = inspect.signature(type(block).forward)
 
         def keep(module: nn.Module, args: tuple, kwargs: dict) -> None:

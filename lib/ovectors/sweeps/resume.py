@@ -48,6 +48,7 @@ def pieces(
     starts = sorted({first_layer(model, point) for point in points.values()})
 
     def bytes_each(length: int) -> int:
+        """Bytes that a prompt of this many tokens takes, the states before each start included."""
         kept = len(ENTRY) * len(starts) * length * model.d_model * model.dtype.itemsize
         return bytes_per_prompt(model, length) + kept
 

@@ -25,6 +25,7 @@ class Documents(ContextDocuments):
     """Adds the documents whose answers have to be remembered."""
 
     def question_pool(self, items: Sequence[Item]) -> list[Item]:
+        """Items that may be asked for in the question format: those not held out from it."""
         return [item for item in items if not is_held_out(item.argument)]
 
     # -- capitals ---------------------------------------------------------------------------

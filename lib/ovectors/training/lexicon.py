@@ -35,10 +35,12 @@ class Lexicon:
 
     @cached_property
     def states(self) -> frozenset[str]:
+        """The names of the US states."""
         return frozenset(item.argument for item in load_relation("us_state_capitals").items)
 
     @cached_property
     def verbs(self) -> tuple[Item, ...]:
+        """Verbs with their past tense."""
         return load_relation("past_tense").items
 
     @cached_property
@@ -48,18 +50,22 @@ class Lexicon:
 
     @cached_property
     def colors(self) -> tuple[str, ...]:
+        """Colours, in lower case."""
         return tuple(item.argument for item in self.words if item.group == "colour")
 
     @cached_property
     def nonsense(self) -> tuple[str, ...]:
+        """Words that mean nothing, for patterns to copy."""
         return read_words("nonsense_words.csv")
 
     @cached_property
     def objects(self) -> tuple[str, ...]:
+        """Things that have a colour."""
         return read_words("household.csv", kind="object")
 
     @cached_property
     def surfaces(self) -> tuple[str, ...]:
+        """What those things lie on."""
         return read_words("household.csv", kind="surface")
 
     @cached_property

@@ -58,6 +58,7 @@ def _known_tokens(lexicon: Lexicon) -> list[str]:
     found: Counter[str] = Counter()
 
     def take(text: str) -> None:
+        """Counts the words of a text."""
         found.update(piece for piece, _ in splitter.pre_tokenize_str(text))
 
     for pairs in lexicon.functions.values():

@@ -47,6 +47,7 @@ def _watching(
 
     @contextmanager
     def around(batch: Batch) -> Iterator[None]:
+        """Watches the projections that the rows of this batch want, for one pass."""
         handles = []
         try:
             for layer in sorted(set(layers[batch.rows].tolist())):
@@ -63,6 +64,7 @@ def _watching(
 
 def _keeper(batch: Batch, wanted: Tensor, kept: list[Tensor]) -> Callable:
     def keep(_module: nn.Module, args: tuple, _output: Tensor) -> None:
+        """Keeps what goes into the projection at the last token of each wanted row."""
         for row in torch.nonzero(wanted)[:, 0].tolist():
             state = args[0][row, int(batch.last[row])]
             kept[int(batch.rows[row])] = state.detach().cpu().clone()
