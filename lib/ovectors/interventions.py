@@ -54,6 +54,7 @@ class Replace(Intervention):
     vector: Vector
 
     def changed(self, output: Tensor, rows: Tensor) -> Tensor:
+        """The vector, whatever the contribution was."""
         return _spread(self.vector, output, rows)
 
 
@@ -65,6 +66,7 @@ class Add(Intervention):
     scale: float = 1.0
 
     def changed(self, output: Tensor, rows: Tensor) -> Tensor:
+        """The contribution and the scaled vector."""
         return output + _spread(self.scale * self.vector, output, rows)  # rounded once
 
 
@@ -73,6 +75,7 @@ class Ablate(Intervention):
     """The contribution is removed: zero is added to the stream (section 5)."""
 
     def changed(self, output: Tensor, rows: Tensor) -> Tensor:
+        """Zero."""
         return torch.zeros_like(output)
 
 

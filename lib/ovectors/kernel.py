@@ -40,6 +40,7 @@ class _ThisInterpreter(KernelSpecManager):
     environment = Dict()
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """The running interpreter with a kernel, whatever the name."""
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         return KernelSpec(
             argv=command, env=dict(self.environment), display_name="Python 3", language="python"
@@ -52,6 +53,7 @@ class _Manager(AsyncKernelManager):
     process: Any = None
 
     async def start_kernel(self, **settings: Any) -> None:
+        """Start the process as Jupyter does, and remember it."""
         await super().start_kernel(**settings)
         self.process = self.provisioner.process
 
@@ -281,12 +283,15 @@ class _InPlace:
     """
 
     def read(self, path: str) -> str:
+        """The text of a file."""
         return Path(path.removeprefix(_IN_PLACE)).read_text("utf-8")
 
     def write(self, text: str, path: str) -> None:
+        """Write a text to a file, whose folder is there."""
         Path(path.removeprefix(_IN_PLACE)).write_text(text, "utf-8")
 
     def pretty_path(self, path: str) -> str:
+        """The path as it is told to people."""
         return path.removeprefix(_IN_PLACE)
 
 
