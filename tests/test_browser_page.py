@@ -72,9 +72,8 @@ def visit(context, path: Path, root: Path, scheme: str, axe) -> Visit:
         violations=[in_words(one) for one in found if one["impact"] in ("serious", "critical")],
     )
     folder = SCREENSHOTS / f"{page.viewport_size['width']}-{scheme}"
-    page.screenshot(
-        path=folder / f"{name.replace('/', '-')}.jpg", full_page=True, type="jpeg", quality=70
-    )
+    file = folder / f"{name.replace('/', '-')}.jpg"
+    page.screenshot(path=file, full_page=True, type="jpeg", quality=70, animations="disabled")
     page.close()
     return seen
 
