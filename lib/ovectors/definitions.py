@@ -276,17 +276,16 @@ class _Silent(ast.NodeTransformer):
 
 @cache
 def without_words(source: str) -> str:
-    """The text of a module without its comments and docstrings, the same under every Python.
-
-    What is no Python comes back whole.
+    """The text of a module without its comments and docstrings, the same under every Python, which
+    `digest` is not. What is no Python comes back whole.
     """
     try:
         tree = ast.parse(source)
-        comments = [one for one in _tokens(source) if one.type == tokenize.COMMENT]
+        tokens = [*tokenize.generate_tokens(io.StringIO(source).readline)]
     except (SyntaxError, tokenize.TokenError):
         return source
     lines, gone = source.split("\n"), set[int]()
-    for row, column in (comment.start for comment in comments):
+    for row, column in (one.start for one in tokens if one.type == tokenize.COMMENT):
         lines[row - 1] = lines[row - 1][:column].rstrip()
         if not lines[row - 1]:
             gone.add(row - 1)
@@ -297,10 +296,6 @@ def without_words(source: str) -> str:
         if not before.strip() and not after.strip():  # nothing else stands there
             gone.update(range(first, last + 1))
     return "\n".join(line for at, line in enumerate(lines) if at not in gone)
-
-
-def _tokens(source: str) -> Iterator[tokenize.TokenInfo]:
-    return tokenize.generate_tokens(io.StringIO(source).readline)
 
 
 def _docstrings(tree: ast.Module) -> Iterator[ast.stmt]:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def source_parts(chapter: notebooks.Chapter) -> dict[str, Any]:
     """The parts of a key that come from this checkout alone: chapter, library and data."""
     return {
         "chapter": notebooks.source_hash(chapter.path),
-        "library": _code_hashes(library_sources(notebooks.code_of(chapter.path))),
+        "library": _hashes(library_sources(notebooks.code_of(chapter.path)), read=_code),
         "data": _hashes(_data_files()) | _hashes(chapter.own_files, below=chapter.path.parent),
     }
 
@@ -231,23 +231,26 @@ def _data_files() -> list[Path]:
     return [*sorted(data), paths.PACKAGE / "published.toml"]
 
 
-def _hashes(files: Iterable[Path], *, below: Path | None = None) -> dict[str, str]:
-    """A hash of each file's content, by its path in the package, or in another folder; line ends do
-    not count."""
-    found = {}
-    for path in files:
-        content = path.read_bytes().replace(b"\r\n", b"\n")
-        name = path.relative_to(below or paths.PACKAGE).as_posix()
-        found[name] = hashlib.sha256(content).hexdigest()[:16]
-    return found
+def _content(path: Path) -> bytes:
+    """What a file holds; line ends do not count."""
+    return path.read_bytes().replace(b"\r\n", b"\n")
 
 
-def _code_hashes(modules: Iterable[Path]) -> dict[str, str]:
-    """A hash of each module's code, by its path in the package."""
-    texts = ((path, without_words(path.read_text("utf-8"))) for path in modules)
-    return {
-        path.relative_to(paths.PACKAGE).as_posix(): text_hash(text)[:16] for path, text in texts
-    }
+def _code(path: Path) -> bytes:
+    """What a module holds, without comments and docstrings."""
+    return without_words(_content(path).decode()).encode()
+
+
+def _hashes(
+    files: Iterable[Path],
+    *,
+    below: Path | None = None,
+    read: Callable[[Path], bytes] = _content,
+) -> dict[str, str]:
+    """A hash of what is read of each file, by its path in the package, or in another folder."""
+    below = below or paths.PACKAGE
+    named = ((path.relative_to(below).as_posix(), read(path)) for path in files)
+    return {name: hashlib.sha256(content).hexdigest()[:16] for name, content in named}
 
 
 @cache

@@ -31,7 +31,8 @@ WHOLE = "*"
 _BY_TEXT = {"__import__", "eval", "exec", "globals"}
 _BY_TEXT_ANYWHERE = {"import_module", "__subclasses__", "__globals__", "f_globals", "getsource"}
 _BY_TEXT_ANYWHERE |= {"walk_packages", "iter_modules", "getmembers", "__builtins__"}
-_READS_DOCSTRINGS = {"__doc__", "getdoc"}
+READS_DOCSTRINGS = {"__doc__", "getdoc"}
+"""Who uses one of these can show what a docstring says."""
 
 Sources = tuple[tuple[str, str], ...]
 Definition = tuple[str, str]
@@ -234,7 +235,7 @@ class _Search:
     def result(self) -> Reached:
         """The hashes of all that was found."""
         chains = {part for said in self.found.values() for chain in said.chains for part in chain}
-        docstrings = not _READS_DOCSTRINGS.isdisjoint(chains)
+        docstrings = not READS_DOCSTRINGS.isdisjoint(chains)
         hashes, strings = {}, set()
         for (module, name), said in self.found.items():
             strings |= said.strings
