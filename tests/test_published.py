@@ -15,7 +15,7 @@ from PIL import Image
 
 import trivial
 from made_up_runs import STAGES, finding, make_project, shares, stages_of, write_run
-from ovectors import comparison, pages, published, record, results, runs
+from ovectors import comparison, made, pages, published, record, results, runs
 from ovectors.published import PublishedPlace
 
 
@@ -87,6 +87,16 @@ def test_a_published_page_holds_what_is_shown_and_offered(project):
     }
 
 
+def test_a_published_page_tells_what_measuring_took(project):
+    run = write_shown("gpt2-medium")
+    told = made.facts(run, results.read_manifest(run.results), runs.recorded_sidecar(run))
+    record.publish("gpt2-medium")
+    place = PublishedPlace(model="gpt2-medium", chapter=STAGES)
+    kept = record.committed_page(place)
+    again = made.facts(place, results.read_manifest(place.results), kept)
+    assert again["Measuring"] == told["Measuring"] == "1 s, at most 0.10 GB of memory"
+
+
 def test_images_become_smaller_and_look_the_same():
     figure, axes = plt.subplots(1, 2, figsize=(6, 3))
     axes[0].plot(np.sin(np.arange(99)), color="#b34e00")
@@ -143,6 +153,19 @@ def test_a_published_page_that_was_altered_is_left_out(project, damage):
     assert [page.model for page in found] == ["gpt2"]
     assert len(said) == 1 and "the published page of 01" in said[0] and "broken" in said[0]
     assert finding("gpt2-medium").condition == "whole"  # its claims are
+
+
+def test_a_published_page_whose_claims_were_altered_is_left_out(project):
+    write_shown("gpt2")
+    write_shown("gpt2-medium")
+    record.publish("gpt2-medium")
+    place = PublishedPlace(model="gpt2-medium", chapter=STAGES)
+    shutil.rmtree(project / "book" / "runs" / "gpt2-medium")
+    claim = place.saved / "claims" / "stages.json"
+    claim.write_text(claim.read_text() + " ")
+    found, said = collected()
+    assert [page.model for page in found] == ["gpt2"]
+    assert len(said) == 1 and "claims/stages.json" in said[0] and "broken" in said[0]
 
 
 def test_a_stale_published_page_is_left_out_like_a_stale_run(project):

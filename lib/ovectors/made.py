@@ -11,7 +11,7 @@ from ovectors import runs
 from ovectors.claims import Claim
 from ovectors.errors import UserError
 from ovectors.notebooks import choose_chapters, default_parameters
-from ovectors.results import Manifest
+from ovectors.results import CLAIMS, Manifest
 
 UNKNOWN = "not recorded"
 
@@ -32,7 +32,7 @@ def facts(place: runs.Place, manifest: Manifest, run: runs.Made | None) -> dict[
         "Machine": manifest.provenance.get("machine"),
         "Commit": _commit(manifest.provenance),
         "This run": _run_cost(run) if run else None,
-        "Measuring": _measuring_cost(place, manifest),
+        "Measuring": _measuring_cost(place, manifest, run),
         "Parameters": _listed(manifest.parameters),
     }
     told = {name: str(value) if value else UNKNOWN for name, value in found.items()}
@@ -88,12 +88,13 @@ def _run_cost(run: runs.Made) -> str | None:
     return f"{run.seconds:.0f} s, at most {run.peak_memory_bytes / 1e9:.2f} GB of memory{said}"
 
 
-def _measuring_cost(place: runs.Place, manifest: Manifest) -> str | None:
+def _measuring_cost(place: runs.Place, manifest: Manifest, run: runs.Made | None) -> str | None:
     """What all tables of the chapter took when they were measured: its last claim adds them up."""
+    files = run.files if run else [saved.file for saved in manifest.files]
     costs = [
-        Claim.model_validate_json((place.results / saved.file).read_bytes()).cost
-        for saved in manifest.files
-        if saved.kind == "claim"
+        Claim.model_validate_json((place.saved / name).read_bytes()).cost
+        for name in files
+        if name.startswith(f"{CLAIMS}/")
     ]
     if not (known := [cost for cost in costs if cost]):
         return None

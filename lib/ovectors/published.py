@@ -31,7 +31,12 @@ class PublishedPlace(runs.Place):
     @property
     def folder(self) -> Path:
         """The folder of the model's published pages."""
-        return paths.PUBLISHED / self.model / PAGES
+        return self.saved / PAGES
+
+    @property
+    def saved(self) -> Path:
+        """The folder from which `Made.files` are named: claims lie beside the pages."""
+        return paths.PUBLISHED / self.model
 
 
 def write_page(run: runs.Place) -> dict[str, str]:

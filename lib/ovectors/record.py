@@ -110,13 +110,13 @@ def committed(place: runs.Place) -> Kept | None:
 
 
 def committed_page(place: published.PublishedPlace) -> Kept | None:
-    """How the run was made whose page was committed, every file of the page checked; None where
-    there is no such page."""
-    record = read_record(paths.PUBLISHED / place.model)
+    """How the run was made whose page was committed, every file of the page and of the run checked;
+    None where there is no such page."""
+    record = read_record(place.saved)
     if place.chapter not in record.pages:
         return None
     _check(place.folder, record.pages[place.chapter])
-    return _kept(record, place.chapter)
+    return committed(place)
 
 
 def _kept(record: Record, chapter: str) -> Kept | None:

@@ -91,6 +91,11 @@ class Place:
         return self.folder / self.chapter
 
     @property
+    def saved(self) -> Path:
+        """The folder from which `Made.files` are named."""
+        return self.results
+
+    @property
     def sidecar(self) -> Path:
         """The file whose presence makes a run count."""
         return self.folder / f"{self.chapter}.json"
