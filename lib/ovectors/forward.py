@@ -37,7 +37,7 @@ class Batch:
 
     Attributes:
         rows: which prompts these are, in the order of the caller's prompts.
-        token_ids: their tokens; padding is token 0, which the mask hides.
+        token_ids: their tokens; padding is token 0.
         mask: true where there is a token.
     """
 
@@ -143,14 +143,13 @@ def model_inputs(
 ) -> dict[str, object]:
     """The keyword arguments of a pass over `batch`, as far as `module` takes them.
 
-    With a `cache`, the batch goes on where its tokens end, the same for all rows.
+    With a `cache`, the batch goes on where its tokens end, the same for all rows. There is no mask
+    of padding: it stands on the right, where no token before it looks.
     """
     past = 0 if cache is None else cache.get_seq_length()
     positions = past + torch.arange(batch.token_ids.shape[1]).expand_as(batch.token_ids)
-    seen = torch.ones(len(batch.rows), past, dtype=torch.bool)
     inputs = {
         "input_ids": batch.token_ids.to(device),
-        "attention_mask": torch.cat([seen, batch.mask], dim=1).long().to(device),
         "position_ids": positions.to(device),  # BLOOM has none: it biases attention by distance
     }
     taken = inspect.signature(type(module).forward).parameters
@@ -170,10 +169,9 @@ def run_base(model: LanguageModel, batch: Batch, *, cache: Cache | None = None) 
 
 @torch.no_grad()
 def full_logits(model: LanguageModel, batch: Batch) -> Tensor:
-    """The model's own logits at each prompt's last token, `[row, vocabulary]`, as it gives them."""
+    """The model's own logits at every token, `[row, token, vocabulary]`, as it gives them."""
     refuse_training(model)
-    logits = model.model(**model_inputs(model.model, batch, model.device)).logits
-    return logits[torch.arange(len(batch.rows), device=logits.device), batch.last.to(logits.device)]
+    return model.model(**model_inputs(model.model, batch, model.device)).logits
 
 
 def refuse_training(model: LanguageModel) -> None:

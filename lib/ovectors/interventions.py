@@ -14,11 +14,12 @@ from torch import Tensor
 from ovectors.errors import UserError
 from ovectors.forward import BUDGET_BYTES, Batch, Encoded
 from ovectors.lens import LogitLens
-from ovectors.stream import record, vector_of
+from ovectors.stream import record
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from ovectors.architectures import Architecture
     from ovectors.models import LanguageModel
 
 Vector = Float[Tensor, " d_model"] | Float[Tensor, "prompt d_model"]
@@ -109,7 +110,7 @@ def intervene(
     handles = []
     try:
         for one, layers in planned:
-            hook = _hook(one, lengths, rows)
+            hook = _hook(model.architecture, one, lengths, rows)
             for layer in layers:
                 module = model.architecture.contribution_of(blocks[layer], one.kind)
                 handles.append(module.register_forward_hook(hook))
@@ -138,14 +139,13 @@ def checked_layers(model: LanguageModel, one: Intervention, prompts: int) -> tup
     return tuple(dict.fromkeys(model.layer_numbers(one.layers)))  # each once
 
 
-def _hook(one: Intervention, lengths: Tensor, rows: Tensor) -> Callable:
+def _hook(wiring: Architecture, one: Intervention, lengths: Tensor, rows: Tensor) -> Callable:
     def hook(module: nn.Module, args: tuple, output: Tensor | tuple) -> Tensor | tuple:
         """Changes a contribution, [row, token, d_model], in the rows that are meant."""
-        old = vector_of(output)
+        old = wiring.contribution_in(output, len(lengths))
         if old.shape[0] != len(lengths):
             raise ValueError(f"announced were {len(lengths)} rows, the model runs {old.shape[0]}")
-        new = after_change(one, old, lengths, rows)
-        return (new, *output[1:]) if isinstance(output, tuple) else new
+        return wiring.output_with(after_change(one, old, lengths, rows), output)
 
     return hook
 

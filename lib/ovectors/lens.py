@@ -29,7 +29,8 @@ class LogitLens:
     """The paper's lens (section 2): the model's own final norm and head on any state.
 
     The modules themselves are called, so a head's bias counts and each state is normalised by its
-    own statistics; no weight is folded or centred. They run in the model's dtype. Logits come back
+    own statistics; no weight is folded or centred; what a model does to its logits after the head
+    (a scale, a cap) is done too. They run in the model's dtype. Logits come back
     in float32 (float64 for a model in float64), on the head's device, and rows of a padded
     vocabulary, which stand for no token, are minus infinity.
     """
@@ -39,14 +40,18 @@ class LogitLens:
         self.dtype = model.dtype
         self.norm = model.architecture.final_norm_of(model.model)
         self.head = model.architecture.head_of(model.model)
+        self.logits_from = model.architecture.logits_from
         self.unused = unused_rows(model)
+        self.any_unused = bool(self.unused.any())
 
     @torch.no_grad()
     def __call__(self, states: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocabulary"]:
         """Logits of all states at once: for many of them use the functions below, which chunk."""
         normed = self.norm(states.to(execution_device(self.norm), self.dtype))
-        logits = self.head(normed.to(execution_device(self.head)))
+        logits = self.logits_from(self.head(normed.to(execution_device(self.head))))
         logits = logits.to(torch.promote_types(self.dtype, torch.float32))
+        if not self.any_unused:
+            return logits
         return logits.masked_fill(self.unused.to(logits.device), -torch.inf)
 
 

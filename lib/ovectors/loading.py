@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+# Constants that older files hold beside the weights: masks, rotary frequencies, positions.
+COMPUTED = re.compile(
+    r"(^|\.)(attn|attention|self_attention)\.(masked_)?bias$|rotary_emb\.\w+$|(^|\.)position_ids$"
+)
 HUB_TIMEOUT = 10  # seconds: a hub that does not answer should not hold up a model that is cached
 
 
@@ -155,17 +159,27 @@ def _plainly(what: str, location: str) -> Iterator[None]:
 
 
 def load_config(source: Source) -> PretrainedConfig:
-    """The config; UserError for a family that is not supported, known to transformers or not."""
+    """The config; UserError for what is no causal language model that transformers knows."""
     with _plainly("the config", source.location):
-        from transformers import AutoConfig, PretrainedConfig
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PretrainedConfig
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
         raw, _ = PretrainedConfig.get_config_dict(source.location, **source.arguments)
-        if raw.get("model_type") not in FAMILIES:
+        family = raw.get("model_type")
+        config = (
+            AutoConfig.from_pretrained(source.location, **source.arguments)
+            if (family in CONFIG_MAPPING)
+            else None
+        )
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not hasattr(
+            config, "num_hidden_layers"
+        ):
             raise UserError(
-                f"{source.location} is of architecture {raw.get('model_type')!r}, which is not "
-                f"supported: supported are {', '.join(FAMILIES)}"
+                f"{source.location} is of architecture {family!r}, which is not supported: "
+                f"supported are {', '.join(FAMILIES)}, and other causal language models of "
+                "transformers whose wiring can be found"
             )
-        return AutoConfig.from_pretrained(source.location, **source.arguments)
+        return config
 
 
 def load_tokenizer(source: Source, config: PretrainedConfig) -> PreTrainedTokenizerBase:
@@ -214,6 +228,11 @@ def load_weights(
         raise UserError(
             f"the weights of {source.location} lack {len(missing)} tensors, {missing[0]} among "
             "them: the file is not whole, or its config is another model's"
+        )
+    if ignored := sorted(key for key in info["unexpected_keys"] if not COMPUTED.search(key)):
+        raise UserError(
+            f"the weights of {source.location} hold {len(ignored)} tensors that its config has no "
+            f"place for, {ignored[0]} among them: the config is another model's, or the class is"
         )
     weakref.finalize(model, offload.cleanup)
     return model.eval()

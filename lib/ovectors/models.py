@@ -50,7 +50,7 @@ class LanguageModel:
     Attributes:
         name: short, safe as a folder's name.
         config, tokenizer: as transformers has them.
-        architecture: where its parts are.
+        known_architecture: where its parts are; None for a family that nobody has written down.
         provenance: what was loaded, for the record: name, source, revision, commit, dtype, device,
             parameters, device_map (these two once the weights are in), versions.
         load: gives the weights.
@@ -60,7 +60,7 @@ class LanguageModel:
     name: str
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
-    architecture: Architecture
+    known_architecture: Architecture | None
     provenance: dict
     load: Callable[[], PreTrainedModel] = field(repr=False)
     check: bool = True
@@ -82,7 +82,7 @@ class LanguageModel:
             name=name,
             config=model.config,
             tokenizer=tokenizer,
-            architecture=architecture or architecture_for(model.config),
+            known_architecture=architecture or architecture_for(model.config),
             provenance={"name": name, "source": "memory", "versions": _versions()},
             load=lambda: model,
             check=False,
@@ -98,17 +98,34 @@ class LanguageModel:
             placed = getattr(loaded, "hf_device_map", None) or {"": loaded.device}
             self.provenance["device_map"] = {at: str(device) for at, device in placed.items()}
             self.provenance["dtype"] = str(loaded.dtype).removeprefix("torch.")
-            if self.check:
+            if self.check or self.known_architecture is None:
                 self._check()
         return self._model
 
+    @property
+    def architecture(self) -> Architecture:
+        """Where its parts are; for a family that nobody has written down it is looked for in the
+        model, whose weights are loaded for that, and has to pass the self-check."""
+        if self.known_architecture is None:
+            _ = self.model
+        return self.known_architecture
+
+    @architecture.setter
+    def architecture(self, wiring: Architecture) -> None:
+        self.known_architecture = wiring
+
     def _check(self) -> None:
         from ovectors.selfcheck import self_check  # it measures, so it knows stream and lens
+        from ovectors.wiring import found_in
 
+        known = self.known_architecture
         try:
-            self_check(self)
+            if known is None:
+                self.known_architecture = found_in(self._model, self.tokenizer)
+            if self.check or known is None:
+                self_check(self)
         except BaseException:
-            self._model = None  # what failed, or was not finished, is never used
+            self._model, self.known_architecture = None, known  # what failed is never used
             raise
 
     @property
@@ -140,6 +157,14 @@ class LanguageModel:
     def token_ids(self) -> tuple[int, ...]:
         """The ids that stand for a token, in order."""
         return tuple(sorted(set(self.tokenizer.get_vocab().values())))
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens back a layer with a sliding window sees; None where none has one."""
+        kinds = getattr(self.config, "layer_types", None)
+        if kinds is not None and not any("sliding" in kind for kind in kinds):
+            return None
+        return getattr(self.config, "sliding_window", None)
 
     @property
     def max_length(self) -> int | None:
@@ -199,14 +224,14 @@ def load_model(
     placed = _placement(device)
     source = find(spec, revision)
     config = load_config(source)
-    architecture = architecture_for(config)
+    architecture = architecture_for(config)  # refuses some settings before anything heavy
     tokenizer = load_tokenizer(source, config)
     numbers = _dtype(dtype, spec, config, cpu=placed is None)
     return LanguageModel(
         name=spec.name,
         config=config,
         tokenizer=tokenizer,
-        architecture=architecture,
+        known_architecture=architecture,
         provenance={
             "name": spec.name,
             "source": spec.source,

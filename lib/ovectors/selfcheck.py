@@ -13,10 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovectors.errors import UserError
-from ovectors.forward import Batch, full_logits
+from ovectors.forward import BUDGET_BYTES, Batch, execution_device, full_logits
 from ovectors.interventions import Intervention, Replace, during
 from ovectors.lens import LogitLens
-from ovectors.stream import recording
+from ovectors.stream import record, recording
+from ovectors.sweeps import MOST_WINDOW, one_token
+from ovectors.sweeps.points import Settings
 
 if TYPE_CHECKING:
     from ovectors.models import LanguageModel
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
 # Two prompts of different length, so that padding is exercised too.
 PROMPTS = ("Q: What is the capital of France?\nA:", "one two three one two")
 
+REFEREED = 100  # so many logits, those that differ most, are summed up exactly
+
 SUM = "before + attention + ffn = after"
 MID = "before + attention = mid"
 LOGITS = "early decoding of the last state = the model's logits"
+WINDOWS = "the last token run alone = as run with all others, beyond the window"
 ITSELF = "an FFN replaced with itself changes nothing"
 NOISE = "an FFN replaced with noise adds that noise"
 REACHED = "the noise reaches the logits"
@@ -90,18 +95,22 @@ class CheckReport:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pass:
-    """States `[layer, row, d_model]` and logits `[row, vocabulary]` of one pass, in float64."""
+    """One pass: states of the last token in float64, and what the last block and the head gave for
+    all tokens, as they gave it."""
 
     states: dict[str, Float[Tensor, "layer row d_model"]]
-    logits: Float[Tensor, "row vocabulary"]
+    final: Float[Tensor, "row token d_model"]
+    logits: Float[Tensor, "row token vocabulary"]
 
 
 def self_check(model: LanguageModel, *, strict: bool = True) -> CheckReport:
-    """Check the three invariants of this project's adapters on two short prompts, in three passes:
+    """Check the invariants of this project's adapters on two short prompts, in three passes:
 
     what a layer is said to add really is what it adds (and the mid residual, where there is one, is
     the state between the two additions); early decoding of the last state gives the model's own
-    logits; replacing what an FFN adds with itself changes nothing, and with noise adds that noise.
+    logits at every token; replacing what an FFN adds with itself changes nothing, and with noise
+    adds that noise. Where layers have a sliding window, a longer prompt checks the fast way of
+    sweeps in each of them.
 
     UserError names the layer and the gap of the first that does not hold, unless `strict` is false.
     """
@@ -115,11 +124,13 @@ def self_check(model: LanguageModel, *, strict: bool = True) -> CheckReport:
     found = {SUM: _sum_gaps(clean, eps)}
     if "mid" in clean.states:
         found[MID] = _mid_gaps(clean, eps)
-    found[LOGITS] = [_logit_gap(model, clean, eps)]
+    found[LOGITS] = [_logit_gap(model, batch, clean, eps)]
     found[ITSELF] = _itself_gaps(clean, replaced, eps)
     found[NOISE] = _noise_gaps(noisy, noise, eps)
-    change = float((noisy.logits - clean.logits).abs().max())
+    change = float((noisy.logits - clean.logits)[batch.mask].abs().max())
     found[REACHED] = [(change, found[LOGITS][0][1])]
+    if model.window and model.window <= MOST_WINDOW:
+        found[WINDOWS] = _window_gaps(model, eps)
     report = CheckReport(
         model=model.name,
         dtype=str(model.dtype).removeprefix("torch."),
@@ -148,15 +159,20 @@ def _run(model: LanguageModel, batch: Batch, changes: Sequence[Intervention] = (
     parts = ["before", "attention", "ffn", "after"]
     parts += ["mid"] if model.architecture.mid is not None else []
     numbers = model.layer_numbers(None)
-    around = during(model, changes)(batch) if changes else nullcontext()
-    with around, recording(model, parts=parts, layers=numbers, positions=batch.last) as kept:
+    around, rows = during(model, changes)(batch) if changes else nullcontext(), len(batch.rows)
+    with (
+        around,
+        recording(model, parts=parts, layers=numbers, rows=rows, positions=batch.last) as kept,
+        recording(model, parts=["after"], layers=numbers[-1:], rows=rows, positions=None) as final,
+    ):
         logits = full_logits(model, batch)
     return _Pass(
         states={
             part: torch.stack([kept[part, layer].cpu().double() for layer in numbers])
             for part in parts
         },
-        logits=logits.cpu().double(),
+        final=final["after", numbers[-1]],
+        logits=logits.cpu().to(torch.promote_types(model.dtype, torch.float32)),
     )
 
 
@@ -207,21 +223,78 @@ def _mid_gaps(run: _Pass, eps: float) -> list[tuple[float, float]]:
     return _by_layer(gap, _rounding(eps, before, attention))
 
 
-def _logit_gap(model: LanguageModel, clean: _Pass, eps: float) -> tuple[float, float]:
-    """Early decoding against the model's logits, at each token's own tolerance.
+def _logit_gap(model: LanguageModel, batch: Batch, clean: _Pass, eps: float) -> tuple[float, float]:
+    """Early decoding against the model's logits, at all tokens in the shape of the pass itself.
 
-    Both apply the same modules to the same state, so they differ only as the shape of the batch
-    changes the order of the head's sums: in float32 (also within half-precision products) that
-    costs up to about sqrt(d_model) roundings of a number of the logits' size; the result, and the
-    normed state before it, are rounded to the model's dtype, each once on either side.
+    Both then apply the same modules to the same states in the same shapes, and differ by nothing at
+    all. Where they do (a model may shape its last step otherwise), exact arithmetic is the referee:
+    either may be as far from it as its sums can be off, and no further.
     """
     lens = LogitLens(model)
-    decoded = lens(clean.states["after"][-1]).cpu().double()
     used = ~lens.unused
-    size = clean.logits.abs() + clean.logits[:, used].pow(2).mean(dim=1, keepdim=True).sqrt()
-    sums = math.sqrt(model.d_model) * min(eps, torch.finfo(torch.float32).eps)
-    tolerance = (4 * eps + sums) * size
-    return _worst((decoded - clean.logits).abs()[:, used], tolerance[:, used])
+    decoded = lens(clean.final).cpu()[batch.mask][:, used]
+    own = clean.logits[batch.mask][:, used]
+    gap = (decoded - own).abs()
+    tight = 4 * eps * float(own.double().pow(2).mean().sqrt())
+    if bool((gap == 0).all()):
+        return 0.0, tight
+    worst = gap.nan_to_num(nan=torch.inf).flatten().topk(min(REFEREED, gap.numel())).indices
+    token, number = worst // gap.shape[1], worst % gap.shape[1]
+    exact, slack = _exactly(
+        lens, clean.final[batch.mask.to(clean.final.device)][token], used.nonzero()[number, 0], eps
+    )
+    off = torch.maximum(
+        (decoded[token, number].double() - exact).abs(), (own[token, number].double() - exact).abs()
+    )
+    return _worst(off, slack + tight)
+
+
+def _exactly(
+    lens: LogitLens, states: Float[Tensor, "pair d_model"], ids: Tensor, eps: float
+) -> tuple[Float[Tensor, " pair"], Float[Tensor, " pair"]]:
+    """One logit of each state, its head's sum in float64, and how far that sum may be off in the
+    model's dtype: n terms, each rounded in float32 on the way to the result at most n times, and
+    the result once more. It scales with the terms, which may be far larger than their sum.
+    """
+    head = lens.head
+    if not isinstance(head, torch.nn.Linear) or head.weight.is_meta:
+        return torch.full((len(ids),), torch.nan), torch.zeros(len(ids))
+    normed = lens.norm(states.to(execution_device(lens.norm), lens.dtype)).detach().cpu().double()
+    terms = normed * head.weight[ids.to(head.weight.device)].detach().cpu().double()
+    sums = terms.sum(dim=1)
+    if head.bias is not None:
+        sums = sums + head.bias[ids.to(head.bias.device)].detach().cpu().double()
+    n, single = terms.shape[1], min(eps, torch.finfo(torch.float32).eps)
+    slack = n * single / 2 * terms.abs().sum(dim=1) + 2 * eps * sums.abs()
+    scale = abs(lens.logits_from(torch.ones(1, dtype=torch.float64)).item())
+    return lens.logits_from(sums), slack * max(scale, 1.0)
+
+
+@torch.no_grad()
+def _window_gaps(model: LanguageModel, eps: float) -> list[tuple[float, float]]:
+    """The fast way of sweeps against the clean pass, on a prompt that the window does not hold: the
+    stream sets out after one layer as it is, and goes through the next one as a token alone.
+
+    Both round the same steps in other shapes: a few roundings in the model's dtype, and some more
+    in float32 within its sums, of the length of what is added up.
+    """
+    longest = min(model.window + 8, model.max_length or model.window + 8)
+    ids = list(model.tokenizer(PROMPTS[0])["input_ids"])
+    ids = (ids * (longest // len(ids) + 1))[:longest]
+    numbers = model.layer_numbers(None)
+    stream = record(model, [ids], parts=("before", "attention", "ffn", "after"))
+    own = {i: [Replace(stream["ffn"][i], layers=[i], positions="last")] for i in numbers[:-1]}
+    gaps = [(0.0, 1.0)] * len(numbers)
+    settings = Settings(layers=numbers, budget_bytes=BUDGET_BYTES)
+    for piece in one_token.pieces(model, [ids], own, settings):
+        at = piece.layer
+        if at - 1 in piece.points and at > 0:
+            found = piece.states[piece.points.index(at - 1), 0].cpu().double()
+            gap = (found - stream["after"][at, 0].double()).norm()
+            parts = (stream[part][at, 0].double().norm() for part in ("before", "attention", "ffn"))
+            few = 16 * eps + 128 * min(eps, torch.finfo(torch.float32).eps)
+            gaps[at] = (float(gap), few * float(sum(parts)))
+    return gaps
 
 
 def _itself_gaps(clean: _Pass, replaced: _Pass, eps: float) -> list[tuple[float, float]]:

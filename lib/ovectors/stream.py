@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ovectors.models import LanguageModel
 
 PARTS = ("before", "mid", "after", "attention", "ffn")
+ADDED = ("attention", "ffn")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,8 +96,8 @@ def record(
     states = {part: torch.empty(shape, dtype=kept_as) for part in parts}
     for batch in progress_bar(groups, title="recording the residual stream", shown=progress):
         changed = around(batch) if around is not None else nullcontext()
-        chosen = where[batch.rows]
-        with changed, recording(model, parts=parts, layers=numbers, positions=chosen) as kept:
+        asked = {"parts": parts, "layers": numbers, "positions": where[batch.rows]}
+        with changed, recording(model, rows=len(batch.rows), **asked) as kept:
             run_base(model, batch)
         for (part, layer), state in kept.items():
             states[part][numbers.index(layer), batch.rows] = state.to("cpu", kept_as)
@@ -128,9 +129,10 @@ def recording(
     *,
     parts: Sequence[str],
     layers: Sequence[int],
+    rows: int,
     positions: Int[Tensor, " row"] | None,
 ) -> Iterator[dict[tuple[str, int], Float[Tensor, "row *token d_model"]]]:
-    """While open, every pass through `model` fills the yielded dictionary at (part, layer).
+    """While open, every pass of `rows` rows fills the yielded dictionary at (part, layer).
 
     Only the wanted position of each row is kept, or all of them (None), where they were computed.
     Hooks are read-only, and on leaving, whatever happens, just these are removed. On a clean exit a
@@ -141,14 +143,18 @@ def recording(
     blocks = model.layers
 
     def keeper(part: str, layer: int) -> Callable[[object], None]:
-        """Keeps a module's output, [row, token, d_model], as this part of this layer."""
+        """Keeps what a module reads or gives, [row, token, d_model], as this part of this layer."""
 
         def keep(output: object) -> None:
-            """Keeps it whole, or at the asked positions."""
-            state = vector_of(output)
-            rows = None if positions is None else len(positions)
+            """Keeps it at the positions, or whole: a copy, as a block may add to it in place."""
+            state = model.architecture.contribution_in(output, rows) if part in ADDED else output
+            if part == "mid" and output.ndim == 2:  # rows and tokens in one axis
+                state = output.unflatten(0, (rows, -1))
+            state = vector_of(state)
             _check_shape(model, state, f"layer {layer}: {part!r}", rows=rows)
-            kept[part, layer] = state.detach() if positions is None else at(state, positions)
+            kept[part, layer] = (
+                state.detach().clone() if positions is None else at(state, positions)
+            )
 
         return keep
 
@@ -196,7 +202,7 @@ def at(
     return states[row, positions.to(states.device)].detach()
 
 
-def _check_shape(model: LanguageModel, state: object, name: str, *, rows: int | None) -> None:
+def _check_shape(model: LanguageModel, state: object, name: str, *, rows: int) -> None:
     """Refuse what cannot be a state of the stream: the adapter points at a wrong module."""
     shape = tuple(getattr(state, "shape", ()))
     if len(shape) != 3 or shape[-1] != model.d_model:
@@ -204,5 +210,5 @@ def _check_shape(model: LanguageModel, state: object, name: str, *, rows: int | 
             f"{name} of {model.name} has shape {list(shape)}, not vectors of the residual stream's "
             f"width {model.d_model}: the module is not what the adapter takes it for"
         )
-    if rows is not None and shape[0] != rows:
+    if shape[0] != rows:
         raise UserError(f"{name} has {shape[0]} rows where {rows} prompts were announced")

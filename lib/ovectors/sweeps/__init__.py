@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ovectors.models import LanguageModel
 
 SLOW = "OVECTORS_SLOW"
+MOST_WINDOW = 1024
+"""Up to here the self-check compares the fast ways with the slow one beyond a sliding window; a
+prompt that reaches beyond a longer window is run in whole passes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +99,9 @@ def _pieces(
     settings: Settings,
 ) -> Iterator[Piece]:
     """The states of all points, each by the cheapest way that gives them."""
-    if os.environ.get(SLOW, "") not in ("", "0"):
+    window = model.window or 0
+    unchecked = window > MOST_WINDOW and max(map(len, token_rows(model, encoded))) > window
+    if unchecked or os.environ.get(SLOW, "") not in ("", "0"):
         yield from whole_passes.pieces(model, encoded, dict(enumerate(points)), settings)
         return
     changing = {number: point for number, point in enumerate(points) if point}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ovectors.forward import (
@@ -25,7 +25,7 @@ from ovectors.forward import (
     run_base,
     token_rows,
 )
-from ovectors.stream import at, recording, vector_of
+from ovectors.stream import at, recording
 from ovectors.sweeps.past import Past, alike
 from ovectors.sweeps.points import (
     CLEAN,
@@ -118,10 +118,11 @@ def _clean_pass(
 ) -> _Clean:
     past = start.extended()
     entered = sorted({first_layer(model, point) for point in points.values()})
+    where = {"rows": len(batch.rows), "positions": batch.last}
     with (
         watching(model) as blocks,
-        recording(model, parts=ENTRY, layers=entered, positions=batch.last) as entries,
-        recording(model, parts=("after",), layers=layers, positions=batch.last) as after,
+        recording(model, parts=ENTRY, layers=entered, **where) as entries,
+        recording(model, parts=("after",), layers=layers, **where) as after,
     ):
         run_base(model, batch, cache=past.cache)
     after = {layer: state for (_, layer), state in after.items()}
@@ -150,7 +151,7 @@ def _columns(clean: _Clean, points: Mapping[int, Point], layers: Sequence[int]) 
     """All tokens of these points through the layers, each from where it sets out."""
     model, numbers = clean.model, list(points)
     entries = [_entry(model, point) for point in points.values()]
-    steps = _Steps(clean, len(points))
+    steps = _Steps(clean)
     states = clean.entries["before", entries[0][0]][:, None][:, :0]
     for layer in range(entries[0][0], model.n_layers):
         arriving = entries.count((layer, False))
@@ -198,17 +199,17 @@ def _changing(
     model: LanguageModel, points: Sequence[Point], layer: int, rows: Int[Tensor, " row"]
 ) -> Iterator[None]:
     """While open, a layer's contributions to each column are changed as its point says."""
-    handles = []
+    handles, wiring = [], model.architecture
 
     def change(columns: Mapping[int, Sequence[Intervention]]) -> Callable:
         """A hook that changes each column of an output, [row, column, d_model], by its own."""
 
         def hook(module: object, args: tuple, output: Tensor | tuple) -> Tensor | tuple:
-            new = vector_of(output).clone()
+            new = wiring.contribution_in(output, len(rows)).clone()
             for column, changes in columns.items():
                 for one in changes:
                     new[:, column : column + 1] = one.changed(new[:, column : column + 1], rows)
-            return (new, *output[1:]) if isinstance(output, tuple) else new
+            return wiring.output_with(new, output)
 
         return hook
 
@@ -231,19 +232,17 @@ def _changing(
 class _Steps:
     """Runs columns of tokens through single blocks, each token at its row's last position."""
 
-    def __init__(self, clean: _Clean, columns: int) -> None:
+    def __init__(self, clean: _Clean) -> None:
         self.clean = clean
-        self.mask = self._mask(columns)
 
     def run(
         self, layer: int, states: Float[Tensor, "row column d_model"]
     ) -> Float[Tensor, "row column d_model"]:
         """The columns after one layer, which gets its inputs of the clean pass, made as wide."""
         clean, columns = self.clean, states.shape[1]
-        keys = clean.past.length + columns
         changed: dict[str, object] = {}
-        for name in clean.blocks.of_role(layer, "mask"):
-            changed[name] = self.mask[:, :, :columns, :keys].to(states.device, states.dtype)
+        for name, value in clean.blocks.of_role(layer, "mask").items():
+            changed[name] = self._mask(value, states)
         for name, value in clean.blocks.of_role(layer, "per token").items():
             changed[name] = self._same_position(value, columns)
         for name, value in clean.blocks.of_role(layer, "per key").items():
@@ -252,16 +251,30 @@ class _Steps:
             changed[name] = clean.past.cache
         return clean.blocks.run(layer, states, **changed)
 
-    def _mask(self, columns: int) -> Float[Tensor, "row 1 column key"]:
-        """Added to the scores: a column sees its row's tokens before the last one, and itself."""
-        batch, past = self.clean.batch, self.clean.past
-        allowed = torch.zeros(len(batch.rows), columns, past.length + columns, dtype=torch.bool)
-        last = past.length - batch.token_ids.shape[1] + batch.last
-        allowed[..., : past.length] = torch.arange(past.length) < last[:, None, None]
-        allowed[..., past.length :] = torch.eye(columns, dtype=torch.bool)
-        states = next(iter(self.clean.entries.values()))
-        mask = torch.zeros(allowed.shape, dtype=states.dtype)
-        return mask.masked_fill(~allowed, torch.finfo(states.dtype).min)[:, None].to(states.device)
+    def _mask(
+        self, given: Shaped[Tensor, "*row_head token key"] | None, states: Tensor
+    ) -> Shaped[Tensor, "*row_head column key"]:
+        """A mask for the columns: each sees the tokens before its row's last one as that sees them
+        in this layer (a window may end there), and itself, none of the others.
+
+        `given` is the layer's own of the clean pass: true or 0 where a key is seen, false or very
+        negative where not, a bias of its own in between; None where all tokens before are seen.
+        """
+        past, rows, columns = self.clean.past, self.clean.batch.last, states.shape[1]
+        last = past.length - self.clean.batch.token_ids.shape[1] + rows  # among the keys
+        if given is None:
+            seen = (torch.arange(past.length) <= last[:, None])[:, None].to(states.device)
+            given = torch.zeros(seen.shape, dtype=states.dtype, device=states.device)
+            own = given.masked_fill(~seen, torch.finfo(states.dtype).min)
+        else:
+            own = at(given.expand(len(rows), *given.shape[1:]).movedim(2, 1), rows)
+        hidden = False if own.dtype == torch.bool else torch.finfo(own.dtype).min
+        last = last.to(own.device)[:, None, None].expand(-1, own.shape[1], 1)
+        itself = own.gather(2, last)[..., None]  # [row, head, 1, 1]
+        before = own.scatter(2, last, hidden)[:, :, None].expand(-1, -1, columns, -1)
+        others = ~torch.eye(columns, dtype=torch.bool, device=own.device)
+        side = itself.expand(-1, -1, columns, columns).masked_fill(others, hidden)
+        return torch.cat([before, side], dim=-1).to(states.device)
 
     def _same_position(self, value: object, columns: int) -> object:
         """Positions or rotations of each row's last token, for all columns."""
@@ -274,11 +287,12 @@ class _Steps:
         return picked.expand(-1, columns, *picked.shape[2:])
 
     def _same_key(
-        self, value: Float[Tensor, "rowhead 1 key"], columns: int
-    ) -> Float[Tensor, "rowhead 1 more"]:
+        self, value: Float[Tensor, "row_head *head 1 key"], columns: int
+    ) -> Float[Tensor, "row_head *head 1 more"]:
         """A bias of the keys, with that of each row's last token once more for each column."""
         batch = self.clean.batch
         last = (value.shape[-1] - batch.token_ids.shape[1] + batch.last).to(value.device)
         heads = value.shape[0] // len(last)
-        own = value.gather(-1, last.repeat_interleave(heads)[:, None, None])
-        return torch.cat([value, own.expand(-1, -1, columns)], dim=-1)
+        at_last = last.repeat_interleave(heads).view(-1, *[1] * (value.ndim - 1))
+        own = value.gather(-1, at_last.expand(*value.shape[:-1], 1))
+        return torch.cat([value, own.expand(*value.shape[:-1], columns)], dim=-1)

@@ -68,10 +68,11 @@ def _clean_pass(
     model: LanguageModel, batch: Batch, starts: Sequence[int], layers: Sequence[int]
 ) -> tuple[Blocks, Recorded, dict[int, Float[Tensor, "row d_model"]]]:
     """The blocks' inputs, the whole stream where points start, and the last token's states."""
+    rows = len(batch.rows)
     with (
         watching(model) as blocks,
-        recording(model, parts=ENTRY, layers=starts, positions=None) as kept,
-        recording(model, parts=("after",), layers=layers, positions=batch.last) as after,
+        recording(model, parts=ENTRY, layers=starts, rows=rows, positions=None) as kept,
+        recording(model, parts=("after",), layers=layers, rows=rows, positions=batch.last) as after,
     ):
         run_base(model, batch)
     return blocks, kept, {layer: state for (_, layer), state in after.items()}

@@ -65,8 +65,9 @@ def _watching(
 def _keeper(batch: Batch, wanted: Tensor, kept: list[Tensor]) -> Callable:
     def keep(_module: nn.Module, args: tuple, _output: Tensor) -> None:
         """Keeps what goes into the projection at the last token of each wanted row."""
+        inner = args[0].reshape(len(batch.rows), batch.token_ids.shape[1], -1)
         for row in torch.nonzero(wanted)[:, 0].tolist():
-            state = args[0][row, int(batch.last[row])]
+            state = inner[row, int(batch.last[row])]
             kept[int(batch.rows[row])] = state.detach().cpu().clone()
 
     return keep
@@ -76,23 +77,31 @@ def _keeper(batch: Batch, wanted: Tensor, kept: list[Tensor]) -> Callable:
 def projected(
     model: LanguageModel, layer: int, inner: Float[Tensor, "row neuron"]
 ) -> Float[Tensor, "row d_model"]:
-    """What an FFN adds for these activations: its last matrix, and its bias, if it has one.
+    """What an FFN adds for these activations: its last matrix, its bias and the norm behind it, as
+    far as it has them.
 
-    The module itself is called, so that it makes no difference which way round it stores its
+    The modules themselves are called, so that it makes no difference which way round one stores its
     weights (GPT-2's does it unlike all others), or whether they are in memory.
     """
+    added = _through_matrix(model, layer, inner)
+    wiring = model.architecture
+    return wiring.contribution_of_projection(model.layers[layer], added).float().cpu()
+
+
+def _through_matrix(model: LanguageModel, layer: int, inner: Tensor) -> Tensor:
     projection = model.architecture.projection_of(model.layers[layer])
-    return projection(inner.to(execution_device(projection), model.dtype)).float().cpu()
+    return projection(inner.to(execution_device(projection), model.dtype))
 
 
+@torch.no_grad()
 def row_norms(model: LanguageModel, layer: int, neurons: int) -> Float[Tensor, " neuron"]:
-    """The length of each neuron's row: of what it adds to the stream at activation 1."""
-    bias = projected(model, layer, torch.zeros(1, neurons))
+    """The length of each neuron's row: of what it adds at activation 1, before any norm."""
+    bias = _through_matrix(model, layer, torch.zeros(1, neurons)).float()
     rows = max(1, UNIT_BYTES // (4 * neurons))
     norms = []
     for start in range(0, neurons, rows):
         some = torch.arange(start, min(start + rows, neurons))
         units = torch.zeros(len(some), neurons)
         units[torch.arange(len(some)), some] = 1.0
-        norms.append((projected(model, layer, units) - bias).norm(dim=1))
+        norms.append((_through_matrix(model, layer, units).float() - bias).norm(dim=1).cpu())
     return torch.cat(norms)
