@@ -15,15 +15,26 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    CohereConfig,
+    FalconConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
     GPTJConfig,
     GPTNeoXConfig,
+    GraniteConfig,
     LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    OPTConfig,
+    Phi3Config,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    StableLmConfig,
 )
 
 from ovectors.errors import UserError
@@ -54,6 +65,10 @@ LLAMA = DEEP | {"max_position_embeddings": POSITIONS, "intermediate_size": 40}
 LLAMA |= {"num_attention_heads": 4, "num_key_value_heads": 2, "rope_parameters": _rope()}
 NEOX = DEEP | {"max_position_embeddings": POSITIONS, "intermediate_size": 56}
 NEOX |= {"num_attention_heads": 3, "rope_parameters": _rope(partial_rotary_factor=0.5)}
+PARTLY = LLAMA | {"num_attention_heads": 6, "rope_parameters": NEOX["rope_parameters"]}
+FALCON = DEEP | {"num_attention_heads": 4, "max_position_embeddings": POSITIONS}
+FALCON |= {"ffn_hidden_size": 40, "rope_parameters": _rope()}
+KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
 
 CONFIGS = {
     "gpt2": lambda: GPT2Config(**GPT2, n_inner=40, layer_norm_epsilon=1e-3),
@@ -76,6 +91,66 @@ CONFIGS = {
 CASES = tuple(CONFIGS)
 PARALLEL = ("gptj", "gpt_neox")
 SEQUENTIAL = tuple(case for case in CASES if case not in PARALLEL)
+
+# Windows are shorter than the longer prompts, and caps small enough to be felt.
+CONFIGS |= {
+    "qwen2-window": lambda: Qwen2Config(
+        **LLAMA, use_sliding_window=True, sliding_window=4, max_window_layers=1
+    ),
+    "gemma": lambda: GemmaConfig(**LLAMA, head_dim=10, attention_bias=True),
+    "gemma2": lambda: Gemma2Config(
+        **LLAMA,
+        head_dim=10,
+        query_pre_attn_scalar=7,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=5.0,
+        sliding_window=3,
+        layer_types=KINDS,
+    ),
+    "gemma3_text": lambda: Gemma3TextConfig(
+        **LLAMA
+        | {"rope_parameters": {KINDS[0]: _rope(), KINDS[1]: {**_rope(), "rope_theta": 5000.0}}},
+        head_dim=10,
+        query_pre_attn_scalar=7,
+        final_logit_softcapping=5.0,
+        sliding_window=3,
+        layer_types=KINDS,
+    ),
+    "mistral": lambda: MistralConfig(**LLAMA, head_dim=10, sliding_window=4),
+    "phi3": lambda: Phi3Config(**PARTLY, sliding_window=4, pad_token_id=0),
+    "olmo2": lambda: Olmo2Config(**LLAMA, attention_bias=True),
+    "stablelm": lambda: StableLmConfig(**PARTLY, use_qkv_bias=True),
+    "stablelm-parallel": lambda: StableLmConfig(
+        **PARTLY, use_parallel_residual=True, qk_layernorm=True
+    ),
+    "opt": lambda: OPTConfig(
+        **DEEP, num_attention_heads=3, ffn_dim=40, max_position_embeddings=POSITIONS
+    ),
+    "falcon": lambda: FalconConfig(**FALCON),
+    "falcon-alibi": lambda: FalconConfig(
+        **FALCON | {"num_attention_heads": 3},
+        alibi=True,
+        parallel_attn=False,
+        multi_query=False,
+        bias=True,
+    ),
+    "falcon-new": lambda: FalconConfig(
+        **FALCON, new_decoder_architecture=True, num_ln_in_parallel_attn=2, num_kv_heads=2
+    ),
+    "granite": lambda: GraniteConfig(
+        **LLAMA,
+        embedding_multiplier=3.0,
+        residual_multiplier=0.4,
+        attention_multiplier=0.25,
+        logits_scaling=2.5,
+        attention_bias=True,
+        mlp_bias=True,
+    ),
+    "cohere": lambda: CohereConfig(**LLAMA, logit_scale=0.3, use_qk_norm=True),
+}
+NEW_CASES = tuple(case for case in CONFIGS if case not in CASES)
+NEW_PARALLEL = ("stablelm-parallel", "falcon", "falcon-new", "cohere")
+NEW_SEQUENTIAL = tuple(case for case in NEW_CASES if case not in NEW_PARALLEL)
 
 
 def tiny_config(case: str) -> PretrainedConfig:
