@@ -15,6 +15,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    Cohere2Config,
     CohereConfig,
     FalconConfig,
     Gemma2Config,
@@ -27,6 +28,8 @@ from transformers import (
     LlamaConfig,
     MistralConfig,
     Olmo2Config,
+    OlmoConfig,
+    OpenAIGPTConfig,
     OPTConfig,
     Phi3Config,
     PretrainedConfig,
@@ -35,7 +38,9 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
     StableLmConfig,
+    Starcoder2Config,
 )
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from ovectors.errors import UserError
 from ovectors.models import LanguageModel, load_model
@@ -103,7 +108,7 @@ CONFIGS |= {
         head_dim=10,
         query_pre_attn_scalar=7,
         attn_logit_softcapping=2.0,
-        final_logit_softcapping=5.0,
+        final_logit_softcapping=20.0,
         sliding_window=3,
         layer_types=KINDS,
     ),
@@ -112,7 +117,7 @@ CONFIGS |= {
         | {"rope_parameters": {KINDS[0]: _rope(), KINDS[1]: {**_rope(), "rope_theta": 5000.0}}},
         head_dim=10,
         query_pre_attn_scalar=7,
-        final_logit_softcapping=5.0,
+        final_logit_softcapping=20.0,
         sliding_window=3,
         layer_types=KINDS,
     ),
@@ -158,9 +163,25 @@ def tiny_config(case: str) -> PretrainedConfig:
     return CONFIGS[case]()
 
 
-def tiny_model(case: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> PreTrainedModel:
-    """A fresh random model in evaluation mode; the same weights for the same case and seed."""
-    model = AutoModelForCausalLM.from_config(tiny_config(case)).eval()
+def tiny_model(
+    case: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, attention: str | None = None
+) -> PreTrainedModel:
+    """A fresh random model in evaluation mode; the same weights for the same case and seed.
+
+    `attention` is the implementation to ask transformers for, if not its own choice.
+    """
+    return random_model(tiny_config(case), dtype=dtype, seed=seed, attention=attention)
+
+
+def random_model(
+    config: PretrainedConfig,
+    *,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    attention: str | None = None,
+) -> PreTrainedModel:
+    """The model of a configuration, with random weights, also where they would be zeros or ones."""
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weights in model.named_parameters():
@@ -171,6 +192,64 @@ def tiny_model(case: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) 
             else:
                 weights.copy_(0.3 * noise if name.endswith("bias") else 1 + 0.3 * noise)
     return model.to(dtype)
+
+
+def awkward_llama(dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A sound Llama whose logits are sums of large terms that cancel, as in large trained models.
+
+    Eight columns of the stream are large for every token, and the head weighs them in turn with
+    +0.2 and -0.2: any rounding of them weighs much in every logit.
+    """
+    config = LlamaConfig(**LLAMA | {"hidden_size": 256})
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).eval()
+        model.model.embed_tokens.weight *= 50  # to a standard deviation of 1
+        model.model.embed_tokens.weight[:, :8] += 5
+        model.lm_head.weight[:, :8] += torch.tensor([0.2, -0.2]).repeat(4)
+    return model.to(dtype)
+
+
+# Families that nothing names, and models that only look like one of them -------------------------
+
+
+def tiny_cohere2() -> PreTrainedModel:
+    """Parallel; windows, and rotary positions in the layers that have one only."""
+    return random_model(Cohere2Config(**LLAMA, sliding_window=4, layer_types=KINDS))
+
+
+def tiny_starcoder2() -> PreTrainedModel:
+    """Sequential; LayerNorm, biases, an FFN without gate that calls its matrices as GPT-2 does."""
+    return random_model(Starcoder2Config(**LLAMA, sliding_window=4))
+
+
+def tiny_olmo() -> PreTrainedModel:
+    """Sequential; norms without weights, queries, keys and values clipped."""
+    return random_model(OlmoConfig(**LLAMA, clip_qkv=1.0))
+
+
+def tiny_openai_gpt() -> PreTrainedModel:
+    """An impostor: its norms stand after the sums, so that nothing is purely added."""
+    return random_model(
+        OpenAIGPTConfig(
+            vocab_size=VOCABULARY, n_positions=POSITIONS, n_embd=WIDTH, n_layer=LAYERS, n_head=3
+        )
+    )
+
+
+class GatedBlock(LlamaDecoderLayer):
+    """A block that passes on only half of the state it was given."""
+
+    def forward(self, hidden_states: torch.Tensor, **inputs) -> torch.Tensor:
+        return super().forward(hidden_states, **inputs) - hidden_states / 2
+
+
+def gated_llama() -> PreTrainedModel:
+    """An impostor: Llama by name and modules, with a gate on the residual."""
+    model = tiny_model("llama")
+    for layer in model.model.layers:
+        layer.__class__ = GatedBlock
+    return model
 
 
 @cache
