@@ -403,7 +403,7 @@ class Olmo2(Llama):
         """Its norms on queries and keys are over all heads at once."""
         whole = self.linear(x, self.at(i, f"self_attn.{name}_proj"))
         return heads(
-            whole if name == "v" else self.norm(whole, f"{self.at(i, 'self_attn')}.{name}_norm"), n
+            self.maybe_norm(i, whole, None if name == "v" else f"self_attn.{name}_norm"), n
         )
 
 
