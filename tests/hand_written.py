@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 Edit = Callable[[str, int, Tensor], Tensor]  # (kind, layer, [token, d_model]) -> the same, changed
 
 
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | float, eps: float) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     centred = wide - wide.mean(-1, keepdim=True)
     normed = centred / (centred.pow(2).mean(-1, keepdim=True) + eps).sqrt()
@@ -34,12 +34,29 @@ def heads(x: Tensor, n: int) -> Tensor:
     return x.reshape(len(x), n, -1).transpose(0, 1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | float = 0.0) -> Tensor:
-    """Causal attention over [head, token, width]; returns [token, head * width]."""
+def capped(x: Tensor, cap: float | None) -> Tensor:
+    return x if cap is None else (x / cap).tanh() * cap
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float,
+    bias: Tensor | float = 0.0,
+    cap: float | None = None,
+    window: int | None = None,
+) -> Tensor:
+    """Causal attention over [head, token, width]; returns [token, head * width].
+
+    With a `window`, a token sees that many: itself and those right before it.
+    """
     tokens = q.shape[1]
-    future = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
-    scores = (q @ k.transpose(1, 2) * scale + bias).masked_fill(future, -math.inf)
-    return (scores.softmax(-1) @ v).transpose(0, 1).reshape(tokens, -1)
+    ago = torch.arange(tokens)[:, None] - torch.arange(tokens)
+    unseen = (ago < 0) | (ago >= (window or tokens))
+    scores = capped(q @ k.transpose(1, 2) * scale, cap) + bias
+    return (scores.masked_fill(unseen, -math.inf).softmax(-1) @ v).transpose(0, 1).flatten(1)
 
 
 def angles(tokens: int, width: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -145,7 +162,7 @@ class Bloom(Net):
 
     def slopes(self) -> Tensor:
         """ALiBi: a geometric sequence; for other than 2^n heads, every second of the next too."""
-        n = self.c.n_head
+        n = self.c.num_attention_heads
         power = 2 ** math.floor(math.log2(n))
         full = [2 ** (-8 * (j + 1) / power) for j in range(power)]
         more = [2 ** (-4 * (2 * j + 1) / power) for j in range(n - power)]
@@ -195,41 +212,254 @@ class GptNeoX(Net):
         return self.linear(self.neurons(i, x), self.at(i, "mlp.dense_4h_to_h"))
 
 
+class Falcon(Bloom):
+    """Every head group of the fused matrix: its queries, one key, one value."""
+
+    def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
+        super().__init__(model, dtype)
+        self.parallel = self.c.parallel_attn
+        self.norm_names = ["input_layernorm", "input_layernorm"]
+        if not self.parallel:
+            self.norm_names[1] = "post_attention_layernorm"
+        elif self.c.new_decoder_architecture and self.c.num_ln_in_parallel_attn == 2:
+            self.norm_names = ["ln_attn", "ln_mlp"]
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.w["transformer.word_embeddings.weight"][ids]
+
+    def attention(self, i: int, x: Tensor) -> Tensor:
+        normed = self.norm(x, self.at(i, self.norm_names[0]))
+        fused = self.linear(normed, self.at(i, "self_attention.query_key_value"))
+        n = self.c.num_attention_heads
+        groups = 1 if self.c.multi_query else n
+        groups = self.c.num_kv_heads if self.c.new_decoder_architecture else groups
+        width, each = self.c.hidden_size // n, n // groups
+        parts = fused.reshape(len(x), groups, each + 2, width).split([each, 1, 1], 2)
+        q, k, v = (one.expand(-1, -1, each, -1).flatten(1, 2).transpose(0, 1) for one in parts)
+        near = self.slopes()[:, None, None] * torch.arange(len(x), dtype=torch.float64)
+        bias = (near * width**-0.5).to(x.dtype) if self.c.alibi else 0.0
+        if not self.c.alibi:
+            theta = self.c.rope_parameters["rope_theta"]
+            q, k = (rotate(one, width, theta, interleaved=False) for one in (q, k))
+        mixed = attend(q, k, v, scale=width**-0.5, bias=bias)
+        return self.linear(mixed, self.at(i, "self_attention.dense"))
+
+    def neurons(self, i: int, x: Tensor) -> Tensor:
+        normed = self.norm(x, self.at(i, self.norm_names[1]))
+        return F.gelu(self.linear(normed, self.at(i, "mlp.dense_h_to_4h")))
+
+
+class Opt(Net):
+    blocks, final = "model.decoder.layers", "model.decoder.final_layer_norm"
+
+    def embed(self, ids: Tensor) -> Tensor:
+        positions = self.w["model.decoder.embed_positions.weight"][2 : 2 + len(ids)]
+        return self.w["model.decoder.embed_tokens.weight"][ids] + positions
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        return layer_norm(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], 1e-5)
+
+    def attention(self, i: int, x: Tensor) -> Tensor:
+        normed = self.norm(x, self.at(i, "self_attn_layer_norm"))
+        q, k, v = (
+            heads(
+                self.linear(normed, self.at(i, f"self_attn.{name}_proj")),
+                self.c.num_attention_heads,
+            )
+            for name in "qkv"
+        )
+        mixed = attend(q, k, v, scale=q.shape[-1] ** -0.5)
+        return self.linear(mixed, self.at(i, "self_attn.out_proj"))
+
+    def neurons(self, i: int, x: Tensor) -> Tensor:
+        return self.linear(self.norm(x, self.at(i, "final_layer_norm")), self.at(i, "fc1")).relu()
+
+    def ffn(self, i: int, x: Tensor) -> Tensor:
+        return self.linear(self.neurons(i, x), self.at(i, "fc2"))
+
+
 class Llama(Net):
-    """Llama, Qwen2 (biases on queries, keys and values) and Qwen3 (norms on queries and keys)."""
+    """Llama, Mistral, Qwen2 (biases on queries, keys and values), Qwen3 (norms on the first two).
+
+    And the base of the families below: attention and FFN, in this order, read what `before` names
+    (a norm, or the stream itself) and add what leaves `after`.
+    """
 
     blocks, eps, final = "model.layers", "rms_norm_eps", "model.norm"
+    before: tuple[str | None, str | None] = ("input_layernorm", "post_attention_layernorm")
+    after: tuple[str | None, str | None] = (None, None)
+    gate = staticmethod(F.silu)
+    interleaved = False
 
     def embed(self, ids: Tensor) -> Tensor:
         return self.w["model.embed_tokens.weight"][ids]
+
+    def maybe_norm(self, i: int, x: Tensor, name: str | None) -> Tensor:
+        return x if name is None else self.norm(x, self.at(i, name))
 
     def projected(self, i: int, x: Tensor, name: str, n: int) -> Tensor:
         one = heads(self.linear(x, self.at(i, f"self_attn.{name}_proj")), n)
         own_norm = self.at(i, f"self_attn.{name}_norm")
         return self.norm(one, own_norm) if f"{own_norm}.weight" in self.w else one
 
+    def rope(self, i: int) -> dict:
+        return self.c.rope_parameters
+
+    def scale(self, width: int) -> float:
+        return width**-0.5
+
+    def cap(self) -> float | None:
+        return None
+
+    def window(self, i: int) -> int | None:
+        kinds = getattr(self.c, "layer_types", None)
+        everywhere = kinds is None or kinds[i] == "sliding_attention"
+        return getattr(self.c, "sliding_window", None) if everywhere else None
+
     def attention(self, i: int, x: Tensor) -> Tensor:
-        normed = self.norm(x, self.at(i, "input_layernorm"))
+        read = self.maybe_norm(i, x, self.before[0])
         n, shared = self.c.num_attention_heads, self.c.num_key_value_heads
         q, k, v = (
-            self.projected(i, normed, *one) for one in (("q", n), ("k", shared), ("v", shared))
+            self.projected(i, read, *one) for one in (("q", n), ("k", shared), ("v", shared))
         )
-        width, theta = q.shape[-1], self.c.rope_parameters["rope_theta"]
-        q, k = (rotate(one, width, theta, interleaved=False) for one in (q, k))
+        width, rope = q.shape[-1], self.rope(i)
+        turned = int(width * rope.get("partial_rotary_factor", 1))
+        q, k = (
+            rotate(one, turned, rope["rope_theta"], interleaved=self.interleaved) for one in (q, k)
+        )
         k, v = (one.repeat_interleave(n // shared, 0) for one in (k, v))
-        return self.linear(attend(q, k, v, scale=width**-0.5), self.at(i, "self_attn.o_proj"))
+        mixed = attend(q, k, v, scale=self.scale(width), cap=self.cap(), window=self.window(i))
+        return self.maybe_norm(i, self.linear(mixed, self.at(i, "self_attn.o_proj")), self.after[0])
 
     def neurons(self, i: int, x: Tensor) -> Tensor:
-        normed = self.norm(x, self.at(i, "post_attention_layernorm"))
-        gate, up = (self.linear(normed, self.at(i, f"mlp.{name}_proj")) for name in ("gate", "up"))
-        return F.silu(gate) * up
+        read = self.maybe_norm(i, x, self.before[1])
+        gate, up = (self.linear(read, self.at(i, f"mlp.{name}_proj")) for name in ("gate", "up"))
+        return self.gate(gate) * up
 
     def ffn(self, i: int, x: Tensor) -> Tensor:
-        return self.linear(self.neurons(i, x), self.at(i, "mlp.down_proj"))
+        added = self.linear(self.neurons(i, x), self.at(i, "mlp.down_proj"))
+        return self.maybe_norm(i, added, self.after[1])
 
 
-NETS = {"gpt2": Gpt2, "gptj": GptJ, "bloom": Bloom, "gpt_neox": GptNeoX}
-NETS |= {"llama": Llama, "qwen2": Llama, "qwen3": Llama}
+class Phi3(Llama):
+    """Two matrices hold what are five in Llama."""
+
+    def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
+        super().__init__(model, dtype)
+        n, shared = self.c.num_attention_heads, self.c.num_key_value_heads
+        for i in range(self.c.num_hidden_layers):
+            fused = self.w[self.at(i, "self_attn.qkv_proj.weight")]
+            width = len(fused) // (n + 2 * shared)
+            parts = fused.split([n * width, shared * width, shared * width])
+            for name, part in zip("qkv", parts, strict=True):
+                self.w[self.at(i, f"self_attn.{name}_proj.weight")] = part
+            halves = self.w[self.at(i, "mlp.gate_up_proj.weight")].chunk(2)
+            for name, half in zip(("gate", "up"), halves, strict=True):
+                self.w[self.at(i, f"mlp.{name}_proj.weight")] = half
+
+
+class Gemma(Llama):
+    @staticmethod
+    def gate(x: Tensor) -> Tensor:
+        return F.gelu(x, approximate="tanh")
+
+    def embed(self, ids: Tensor) -> Tensor:
+        embedded = super().embed(ids)
+        return embedded * torch.tensor(self.c.hidden_size**0.5, dtype=embedded.dtype)
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        weight = 1 + self.w[f"{name}.weight"].to(wide)
+        return rms_norm(x.to(wide), weight, self.c.rms_norm_eps).to(x.dtype)
+
+
+class Gemma2(Gemma):
+    before = ("input_layernorm", "pre_feedforward_layernorm")
+    after = ("post_attention_layernorm", "post_feedforward_layernorm")
+
+    def scale(self, width: int) -> float:
+        return self.c.query_pre_attn_scalar**-0.5
+
+    def cap(self) -> float | None:
+        return self.c.attn_logit_softcapping
+
+    def head(self, x: Tensor) -> Tensor:
+        return capped(super().head(x), self.c.final_logit_softcapping)
+
+
+class Gemma3(Gemma2):
+    def rope(self, i: int) -> dict:
+        return self.c.rope_parameters[self.c.layer_types[i]]
+
+    def cap(self) -> float | None:
+        return None  # whatever its configuration says
+
+
+class Olmo2(Llama):
+    before = (None, None)
+    after = ("post_attention_layernorm", "post_feedforward_layernorm")
+
+    def projected(self, i: int, x: Tensor, name: str, n: int) -> Tensor:
+        """Its norms on queries and keys are over all heads at once."""
+        whole = self.linear(x, self.at(i, f"self_attn.{name}_proj"))
+        return heads(
+            self.maybe_norm(i, whole, None if name == "v" else f"self_attn.{name}_norm"), n
+        )
+
+
+class Granite(Llama):
+    def embed(self, ids: Tensor) -> Tensor:
+        return super().embed(ids) * self.c.embedding_multiplier
+
+    def scale(self, width: int) -> float:
+        return self.c.attention_multiplier
+
+    def attention(self, i: int, x: Tensor) -> Tensor:
+        return super().attention(i, x) * self.c.residual_multiplier
+
+    def ffn(self, i: int, x: Tensor) -> Tensor:
+        return super().ffn(i, x) * self.c.residual_multiplier
+
+    def head(self, x: Tensor) -> Tensor:
+        return super().head(x) / self.c.logits_scaling
+
+
+class StableLm(Llama):
+    eps = "layer_norm_eps"
+
+    def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
+        super().__init__(model, dtype)
+        self.parallel = self.c.use_parallel_residual
+        self.before = ("input_layernorm",) * 2 if self.parallel else Llama.before
+
+    def projected(self, i: int, x: Tensor, name: str, n: int) -> Tensor:
+        """Each head has a norm of its own, without bias."""
+        one = super().projected(i, x, name, n)
+        if name == "v" or not self.c.qk_layernorm:
+            return one
+        names = (self.at(i, f"self_attn.{name}_layernorm.norms.{j}.weight") for j in range(n))
+        weight = torch.stack([self.w[each] for each in names])[:, None]
+        return layer_norm(one, weight, 0.0, self.c.layer_norm_eps)
+
+
+class Cohere(Llama):
+    parallel = True
+    before = ("input_layernorm", "input_layernorm")
+    interleaved = True
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        weight = self.w[f"{name}.weight"]  # of queries and keys: [head, width]
+        weight = weight if weight.ndim == 1 else weight[:, None]
+        return layer_norm(x, weight, 0.0, self.c.layer_norm_eps)
+
+    def head(self, x: Tensor) -> Tensor:
+        return super().head(x) * self.c.logit_scale
+
+
+NETS = {"gpt2": Gpt2, "gptj": GptJ, "bloom": Bloom, "gpt_neox": GptNeoX, "falcon": Falcon}
+NETS |= {"opt": Opt, "llama": Llama, "qwen2": Llama, "qwen3": Llama, "mistral": Llama}
+NETS |= {"phi3": Phi3, "gemma": Gemma, "gemma2": Gemma2, "gemma3_text": Gemma3, "olmo2": Olmo2}
+NETS |= {"granite": Granite, "stablelm": StableLm, "cohere": Cohere}
 
 
 def hand_written(
