@@ -62,7 +62,7 @@ def slow_sweep(model: LanguageModel, prompts: Sequence, points: Sequence, **how)
 
 
 # These compute attention scores in float32 in any model: rounding is that of float32 there.
-FLOAT32_SCORES = ("gpt2-unscaled", "gptj", "bloom")
+FLOAT32_SCORES = ("gpt2-unscaled", "gptj", "bloom", "gemma2")
 
 
 def assert_equal(found: Outcome, truth: Outcome, *, case: str = "", size: float = 10.0) -> None:
@@ -89,7 +89,9 @@ def test_every_family_gives_the_numbers_of_whole_passes(case, prompts):
         found = sweep(model, prompts, POINTS, wanted=WANTED, layers=None)
     assert_equal(found, truth, case=case)
     changed = (found.logits["answer"] != found.logits["answer"][:1]).any(axis=(1, 2))
-    assert changed.sum() == len(POINTS) - 1  # each point but the control run did something
+    # Each point but the control run did something, unless it lies beyond a window.
+    beyond = model.window is not None and prompts is SHARING
+    assert changed.sum() >= len(POINTS) - 1 - beyond
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hand_written import hand_written
-from tiny_models import CASES, NEW_CASES, PROMPTS, tiny_model
+from tiny_models import CASES, PROMPTS, tiny_model
 
 # transformers counts the positions of this one twice under "eager": in the scores and in the mask.
 WRONG_EAGER = "falcon-alibi"
@@ -36,7 +36,7 @@ def gap(case: str, attention: str | None) -> float:
 
 
 @pytest.mark.parametrize("attention", ["eager", None])
-@pytest.mark.parametrize("case", CASES + NEW_CASES)
+@pytest.mark.parametrize("case", CASES)
 def test_logits_are_those_of_transformers(case, attention, float64_throughout) -> None:
     if (case, attention) == (WRONG_EAGER, "eager"):
         assert gap(case, "eager") > 0.1  # no longer so? then it may be loaded with it

@@ -93,10 +93,6 @@ CONFIGS = {
     "qwen2": lambda: Qwen2Config(**LLAMA, tie_word_embeddings=True),
     "qwen3": lambda: Qwen3Config(**LLAMA, head_dim=10),
 }
-CASES = tuple(CONFIGS)
-PARALLEL = ("gptj", "gpt_neox")
-SEQUENTIAL = tuple(case for case in CASES if case not in PARALLEL)
-
 # Windows are shorter than the longer prompts, and caps small enough to be felt.
 CONFIGS |= {
     "qwen2-window": lambda: Qwen2Config(
@@ -153,9 +149,9 @@ CONFIGS |= {
     ),
     "cohere": lambda: CohereConfig(**LLAMA, logit_scale=0.3, use_qk_norm=True),
 }
-NEW_CASES = tuple(case for case in CONFIGS if case not in CASES)
-NEW_PARALLEL = ("stablelm-parallel", "falcon", "falcon-new", "cohere")
-NEW_SEQUENTIAL = tuple(case for case in NEW_CASES if case not in NEW_PARALLEL)
+CASES = tuple(CONFIGS)
+PARALLEL = ("gptj", "gpt_neox", "stablelm-parallel", "falcon", "falcon-new", "cohere")
+SEQUENTIAL = tuple(case for case in CASES if case not in PARALLEL)
 
 
 def tiny_config(case: str) -> PretrainedConfig:

@@ -284,7 +284,7 @@ def _window_gaps(model: LanguageModel, eps: float) -> list[tuple[float, float]]:
     numbers = model.layer_numbers(None)
     stream = record(model, [ids], parts=("before", "attention", "ffn", "after"))
     own = {i: [Replace(stream["ffn"][i], layers=[i], positions="last")] for i in numbers[:-1]}
-    gaps = [(0.0, 1.0)] * len(numbers)
+    gaps = [(0.0, 0.0)] * len(numbers)  # no token arrives at layer 0 from another layer
     settings = Settings(layers=numbers, budget_bytes=BUDGET_BYTES)
     for piece in one_token.pieces(model, [ids], own, settings):
         at = piece.layer
@@ -292,7 +292,7 @@ def _window_gaps(model: LanguageModel, eps: float) -> list[tuple[float, float]]:
             found = piece.states[piece.points.index(at - 1), 0].cpu().double()
             gap = (found - stream["after"][at, 0].double()).norm()
             parts = (stream[part][at, 0].double().norm() for part in ("before", "attention", "ffn"))
-            few = 16 * eps + 128 * min(eps, torch.finfo(torch.float32).eps)
+            few = 4 * eps + 128 * min(eps, torch.finfo(torch.float32).eps)
             gaps[at] = (float(gap), few * float(sum(parts)))
     return gaps
 

@@ -246,7 +246,7 @@ class _Steps:
         for name, value in clean.blocks.of_role(layer, "per token").items():
             changed[name] = self._same_position(value, columns)
         for name, value in clean.blocks.of_role(layer, "per key").items():
-            changed[name] = self._same_key(value, columns)
+            changed[name] = None if value is None else self._same_key(value, columns)
         for name in clean.blocks.of_role(layer, "cache"):
             changed[name] = clean.past.cache
         return clean.blocks.run(layer, states, **changed)
