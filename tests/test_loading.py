@@ -15,7 +15,15 @@ from safetensors.torch import load_file, save_file
 
 from ovectors.errors import UserError
 from ovectors.models import load_model
-from tiny_models import PROMPTS, refused, tiny_model, tiny_tokenizer
+from tiny_models import (
+    PROMPTS,
+    refused,
+    save_tiny,
+    tiny_model,
+    tiny_openai_gpt,
+    tiny_starcoder2,
+    tiny_tokenizer,
+)
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 IDS = torch.tensor([PROMPTS[0]])
@@ -97,7 +105,7 @@ def test_another_models_tokenizer(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "opt"}, "of architecture 'opt', which is not supported: .*gpt2, gptj"),
+        ({"model_type": "t5"}, "of architecture 't5', which is not supported: .*gpt2, gptj"),
         ({"model_type": "something-new"}, "architecture 'something-new', which is not supported"),
         ({}, "architecture None, which is not supported"),
         ({"model_type": "gpt2", "n_embd": "wide"}, "the config of .* cannot be loaded"),
@@ -130,6 +138,45 @@ def test_weights_that_lack_a_tensor(folder: Path) -> None:
     del weights["transformer.h.1.mlp.c_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     refused(folder, "lack 1 tensors, transformer.h.1.mlp.c_proj.weight among them")
+
+
+@pytest.mark.parametrize(
+    ("case", "unlike", "message"),
+    [
+        ("llama", {"attention_bias": False}, r"hold 12 tensors .*self_attn.k_proj.bias among"),
+        ("llama", {"num_hidden_layers": 2}, r"hold 16 tensors .* model.layers.2.input_layernorm"),
+        ("qwen3", {"model_type": "qwen2"}, r"cannot be loaded|lack .* tensors|hold .* tensors"),
+        ("gpt2", {"n_layer": 2}, r"hold 11 tensors .* transformer.h.2.attn.c_attn.weight among"),
+    ],
+)
+def test_weights_that_the_config_has_no_place_for(case, unlike, message, tmp_path: Path) -> None:
+    """They would be dropped without a word, and another model measured."""
+    save_tiny(case, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | unlike))
+    refused(tmp_path, message)
+
+
+def test_masks_that_older_files_hold_are_no_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    for name in ("transformer.h.0.attn.bias", "transformer.h.0.attn.masked_bias"):
+        weights[name] = torch.ones(1, 1, 4, 4)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_model(folder).model is not None
+
+
+def test_a_family_in_no_table_is_opened_by_what_is_found(tmp_path: Path) -> None:
+    tiny_starcoder2().save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    model = load_model(tmp_path, check=False)  # but for the self-check it is never used
+    assert model.known_architecture is None
+    assert model.architecture.mid == "post_attention_layernorm"
+
+
+def test_an_impostor_is_opened_by_nothing(tmp_path: Path) -> None:
+    tiny_openai_gpt().save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    refused(tmp_path, "'openai-gpt' is not among the known ones .* looked for and not found")
 
 
 def test_weights_of_another_shape(folder: Path) -> None:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from hand_written import NETS
 from made_answers import made, use
 from ovectors.experiments.linear_update import judge
 from ovectors.experiments.linear_update.judge.switches import FFN
@@ -21,18 +22,18 @@ MATRIX = {
     "gpt2": "transformer.h.{}.mlp.c_proj",
     "gptj": "transformer.h.{}.mlp.fc_out",
     "bloom": "transformer.h.{}.mlp.dense_4h_to_h",
+    "falcon": "transformer.h.{}.mlp.dense_4h_to_h",
     "gpt_neox": "gpt_neox.layers.{}.mlp.dense_4h_to_h",
-    "llama": "model.layers.{}.mlp.down_proj",
-    "qwen2": "model.layers.{}.mlp.down_proj",
-    "qwen3": "model.layers.{}.mlp.down_proj",
+    "opt": "model.decoder.layers.{}.fc2",
 }
+LIKE_LLAMA = "model.layers.{}.mlp.down_proj"
 
 
 def rows_and_bias(model, layer):
     """What each neuron adds at activation 1, and what is added anyway, from the weights."""
     family = model.architecture.family
     weights = model.model.state_dict()
-    name = MATRIX[family].format(layer)
+    name = MATRIX.get(family, LIKE_LLAMA).format(layer)
     matrix = weights[f"{name}.weight"].double()
     rows = matrix if family == "gpt2" else matrix.T  # Conv1D stores [neuron, d_model]
     bias = weights.get(f"{name}.bias")
@@ -46,14 +47,19 @@ def test_activations_times_rows_plus_bias_is_what_the_ffn_adds(case) -> None:
     inner = activations.activations(one.model, one.encoded, layers)
     for prompt, layer in enumerate(layers.tolist()):
         by_hand = one.states["neurons"][layer, prompt]
-        torch.testing.assert_close(inner[prompt].double(), by_hand, rtol=1e-4, atol=1e-4)
+        near = {"rtol": 1e-4, "atol": 1e-4 * max(1, float(by_hand.abs().max()))}
+        torch.testing.assert_close(inner[prompt].double(), by_hand, **near)
         rows, bias = rows_and_bias(one.model, layer)
         added = one.states["ffn"][layer, prompt]
-        torch.testing.assert_close(
-            inner[prompt].double() @ rows + bias, added, rtol=1e-4, atol=1e-4
-        )
+        summed = inner[prompt].double() @ rows + bias
+        if case in ("gemma2", "gemma3_text", "olmo2"):  # a norm stands behind the matrix
+            net = NETS[case](one.model.model, torch.float64)
+            summed = net.norm(summed, net.at(layer, "post_feedforward_layernorm"))
+        elif case == "granite":
+            summed = summed * one.model.config.residual_multiplier
+        torch.testing.assert_close(summed, added, **near)
         again = activations.projected(one.model, layer, inner[prompt][None])[0]
-        torch.testing.assert_close(again.double(), added, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(again.double(), added, **near)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -232,7 +232,7 @@ def load_weights(
     if ignored := sorted(key for key in info["unexpected_keys"] if not COMPUTED.search(key)):
         raise UserError(
             f"the weights of {source.location} hold {len(ignored)} tensors that its config has no "
-            f"place for, {ignored[0]} among them: the config is another model's, or the class is"
+            f"place for, {ignored[0]} among them: they do not belong together"
         )
     weakref.finalize(model, offload.cleanup)
     return model.eval()
