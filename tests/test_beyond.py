@@ -142,14 +142,21 @@ def test_a_model_that_has_learned_nothing_is_not_testable(tmp_path):
     plt.close("all")
 
 
-def test_a_relation_of_which_nothing_can_be_measured_is_listed(store):
-    same = Relation(name="same_start", title="", items=(Item(argument="zzqx", answer="zzqxy"),))
-    found = gather.measure_all(store, [same])
+@pytest.mark.parametrize(
+    "pairs",
+    [{"zzqx": "zzqxy"}, {"Poland": "1 a", "Peru": "1 b", "Chad": "1 c"}],
+    ids=["argument and answer start alike", "all answers start alike"],
+)
+def test_a_relation_that_is_not_testable_is_listed(store, pairs):
+    """It is a row of the chapter, not the chapter's end."""
+    items = tuple(Item(argument=one, answer=other) for one, other in pairs.items())
+    found = gather.measure_all(store, [Relation(name="same_start", title="", items=items)])
     assert found.stages == {"same_start": None} and found.accuracies["same_start"].n == 0
     overview = judge.overview(found, judge.gains(found))
-    assert overview["obeys"].tolist() == [NOT_MEASURED]
-    assert "no item can be measured" in prose.verdict_lines(overview)
-    assert "no item can be measured" in prose.answered_sentence(overview)
+    assert overview["obeys"].tolist() == [NOT_MEASURED] == ["not testable"]
+    assert "not testable with this tokenizer" in prose.verdict_lines(overview)
+    assert "same start (not testable)" in prose.answered_sentence(overview)
+    assert len(figures.relation_dots(overview, judge.gains(found)).axes) == 2
 
 
 # -- verdicts -----------------------------------------------------------------------------------
@@ -271,7 +278,7 @@ def test_sentences_follow_the_tables(tables):
     assert "too few items to tell on plurals of persons" in said
     told = prose.answered_sentence(overview)
     assert "answers 4 of 6 relations" in told
-    assert "symbols of elements (0.05) and numbers in digits (no item" in told
+    assert "symbols of elements (0.05) and numbers in digits (not testable)" in told
     shown = prose.mechanism_table(overview, gains).splitlines()
     assert len(shown) == 2 + 4 and shown[2].endswith("| yes |") and "| 8, 9 on |" in shown[2]
     assert "yes, +0.40 (world capitals)" in shown[2]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
@@ -16,6 +17,7 @@ from ovectors.encoding import encode
 from ovectors.errors import UserError
 from ovectors.prompts import FORMS, Prompt, build_prompts, one_shot, repeated_pattern
 from ovectors.relations import RELATIONS, SAME_NAME, Item, Relation, load_relation
+from tiny_models import tiny_tokenizer
 
 
 def word_tokenizer(words: str, *, around: str = "$A", split: str = " ") -> Tokenizer:
@@ -37,6 +39,21 @@ def usable(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>")
 
 
+def splitting_digits() -> PreTrainedTokenizerFast:
+    """A byte-level BPE that takes each digit by itself, and so leaves " 12" its space alone."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("Ġ", letter) for letter in "abcxyz"]
+    tokens = [*alphabet, *map("".join, merges)]
+    vocabulary = {token: place for place, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+DIGITS = splitting_digits()
 SMALL = usable(word_tokenizer("a| b| c| x| y| z"))
 
 
@@ -148,6 +165,16 @@ class TestExclusion:
         prompt = make("a", "x", "x", group=SAME_NAME)
         assert reasons(prompt) == [encoding.SAME_ARGUMENT_AND_ANSWER]
 
+    def test_a_bare_space_stands_for_no_word(self) -> None:
+        """Of the argument, of the answer, of the true one behind a counterfactual, of a copy."""
+        bad = make("a b", "1x", "y"), make("a", "x", "12 y"), make("a", "x", "y", truth="2")
+        bad += (make("a", "1", "2"), make("a", "1", "1", truth="y"), make("a", "x", "x", truth="1"))
+        fine = make("a 1", "x", "y 12"), make("a", "x", "x", truth="y"), make("a b", "y", "x1")
+        assert reasons(*bad, tokenizer=DIGITS) == [encoding.BARE_SPACE] * len(bad)
+        assert reasons(*fine, tokenizer=DIGITS) == [None] * len(fine)
+        with pytest.raises(UserError, match=r"none of 6 prompts .*6 because: .* white space"):
+            encode(bad, DIGITS)
+
     def test_unknown_words(self) -> None:
         prompts = make("a q", "x", "y"), make("a", "q", "y"), make("a", "x", "y q")
         assert reasons(*prompts) == [encoding.UNKNOWN_WORD] * 3
@@ -185,6 +212,50 @@ class TestExclusion:
             encode([], SMALL)
 
 
+def encoded_relation(pairs: dict[str, str], *, form: str = "one_shot", n_items: int | None = None):
+    """A relation of these pairs as it is encoded for a model of tiny_tokenizer's: a space with each
+    letter is a token."""
+    model = Mock(tokenizer=tiny_tokenizer(), max_length=None)
+    items = tuple(Item(argument=one, answer=other) for one, other in pairs.items())
+    relation = Relation(name="own", title="", items=items)
+    return encoding.encode_relation(model, relation, form, n_items=n_items)
+
+
+class TestAnswersThatStartAlike:
+    """A model that says the same of everything would be right."""
+
+    ALIKE = {word: f"un{word}" for word in ("able", "clear", "fair", "happy")}  # noqa: RUF012
+
+    @pytest.mark.parametrize("n_items", [None, 0, 2])
+    @pytest.mark.parametrize("form", ["one_shot", "repeated_pattern"])
+    def test_is_refused_in_one_line(self, form: str, n_items: int | None) -> None:
+        with pytest.raises(UserError) as caught:
+            encoded_relation(self.ALIKE, form=form, n_items=n_items)
+        assert str(caught.value) == (
+            "own is not testable with this tokenizer: all 4 answers start with the same token, "
+            "' u'; choose another relation or another model"
+        )
+
+    def test_what_is_left_out_does_not_count(self) -> None:
+        with pytest.raises(UserError, match="all 4 answers"):
+            encoded_relation(self.ALIKE | {"just": "joke", "kind": "2 kinds"})
+
+    def test_one_other_answer_is_enough(self) -> None:
+        assert len(encoded_relation(self.ALIKE | {"kind": "mean"})) == 5
+
+    def test_one_prompt_is_never_refused(self) -> None:
+        assert len(encoded_relation(self.ALIKE, n_items=1)) == 1
+        assert len(encoded_relation({"able": "unable", "just": "joke"})) == 1
+
+    def test_a_few_that_agree_by_chance_are_taken(self) -> None:
+        """What is drawn has one first token, the relation has two."""
+        pairs = self.ALIKE | {"kind": "mean"}
+        drawn = [encoded_relation(pairs, n_items=2)]
+        drawn += [encoded_relation(dict(list(pairs.items())[at:]), n_items=2) for at in (1, 2)]
+        assert [len(one) for one in drawn] == [2, 2, 2]
+        assert 1 in [len(one.answer_ids.unique()) for one in drawn]
+
+
 class TestGpt2:
     def test_ids_that_the_authors_demo_prints(self, gpt2_tokenizer) -> None:
         items = tuple(
@@ -220,14 +291,16 @@ class TestGpt2:
             for item in relation.items
         }
         shared = [item for item, (argument, answer) in starts.items() if argument == answer]
-        prompts = build_prompts(relation, "one_shot")
-        encoded = encode(prompts, gpt2_tokenizer, max_length=1024)
-        assert [exclusion.prompt.item for exclusion in encoded.excluded] == shared
-        assert len(encoded) == len(relation.items) - len(shared)
+        bare = [item for item, words in starts.items() if "Ġ" in words]
+        assert [item.answer for item in bare] == ["iced"] * (name == "past_tense")
+        encoded = encode(build_prompts(relation, "one_shot"), gpt2_tokenizer, max_length=1024)
+        assert {exclusion.prompt.item for exclusion in encoded.excluded} == {*shared, *bare}
+        assert len(encoded) == len(relation.items) - len(shared) - len(bare)
         same = sum(item.group == SAME_NAME for item in shared)
         counts = Counter(encoded.exclusion_counts())
         assert counts[encoding.SAME_ARGUMENT_AND_ANSWER] == same
         assert counts[encoding.SHARED_FIRST_TOKEN] == len(shared) - same
+        assert counts[encoding.BARE_SPACE] == len(bare)
         firsts = zip(encoded.argument_ids.tolist(), encoded.answer_ids.tolist(), strict=True)
         for prompt, pair in zip(encoded.prompts, firsts, strict=True):
             assert tuple(gpt2_tokenizer.convert_ids_to_tokens(pair)) == starts[prompt.item]

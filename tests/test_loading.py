@@ -12,9 +12,13 @@ import torch
 from huggingface_hub import HfApi
 from huggingface_hub import errors as hub
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from ovectors.errors import UserError
+from ovectors.lens import unused_rows
+from ovectors.loading import TEXTS
 from ovectors.models import load_model
+from ovectors.stream import record
 from tiny_models import (
     PROMPTS,
     refused,
@@ -94,6 +98,94 @@ def test_a_tokenizer_that_transformers_makes_up_is_not_taken(folder: Path) -> No
 def test_a_broken_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{broken")
     refused(folder, "the tokenizer of .* cannot be loaded")
+
+
+def change_tokenizer(folder: Path, *, tokenizer_class: str, **changed: object) -> None:
+    """Other parts in `tokenizer.json`, and the class that is to load it."""
+    named = {"tokenizer_class": tokenizer_class}
+    for path, parts in (
+        (folder / "tokenizer.json", changed),
+        (folder / "tokenizer_config.json", named),
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | parts))
+
+
+NFC, LOWER = {"type": "NFC"}, {"type": "Lowercase"}
+
+
+@pytest.mark.parametrize(
+    ("tokenizer_class", "normalizer", "text"),
+    [
+        ("GPT2Tokenizer", NFC, r"nai\\u0308ve cafe\\u0301"),  # it knows no normaliser
+        ("GPT2Tokenizer", LOWER, "The capital of Poland"),
+        ("GPTNeoXTokenizer", None, r"nai\\u0308ve cafe\\u0301"),  # it composes, unasked
+    ],
+)
+def test_a_class_that_gives_other_ids_than_its_file(
+    tokenizer_class: str, normalizer: dict | None, text: str, folder: Path
+) -> None:
+    change_tokenizer(folder, tokenizer_class=tokenizer_class, normalizer=normalizer)
+    refused(folder, f"loaded as {tokenizer_class}, gives '{text}.*' other ids than its own")
+
+
+@pytest.mark.parametrize(
+    ("tokenizer_class", "normalizer"),
+    [
+        ("GPT2Tokenizer", None),
+        ("GPTNeoXTokenizer", NFC),
+        ("TokenizersBackend", NFC),
+        ("TokenizersBackend", LOWER),
+    ],
+)
+def test_a_class_that_gives_the_ids_of_its_file(
+    tokenizer_class: str, normalizer: dict | None, folder: Path
+) -> None:
+    """What the file says beside its ids, where to cut and to pad, is not the class's to follow."""
+    cut = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    pad = {"strategy": {"Fixed": 9}, "direction": "Right", "pad_id": 0, "pad_type_id": 0}
+    pad |= {"pad_to_multiple_of": None, "pad_token": "<|endoftext|>"}
+    changed = {"normalizer": normalizer, "truncation": cut, "padding": pad}
+    change_tokenizer(folder, tokenizer_class=tokenizer_class, **changed)
+    tokenizer = load_model(folder).tokenizer
+    composed = tokenizer.encode("e\u0301") == tokenizer.encode("\u00e9")
+    assert composed == (normalizer == NFC)
+    assert (tokenizer.encode("ABC") == tokenizer.encode("abc")) == (normalizer == LOWER)
+
+
+@pytest.mark.parametrize("name", ["mini-2m", "mini-6m", "mini-20m"])
+def test_the_miniatures_tokenizers_give_their_files_ids(name: str) -> None:
+    tokenizer = load_model(name).tokenizer
+    assert "Poland" in tokenizer.decode(tokenizer.encode(TEXTS[0]))
+
+
+def test_gpt2s_own_tokenizer_gives_its_files_ids(shared: Path, folder: Path) -> None:
+    for path in (shared / "tokenizers" / "gpt2").iterdir():
+        shutil.copy(path, folder / path.name)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 50257}))
+    assert load_model(folder).tokenizer.encode(" Warsaw") == [32955]
+
+
+def test_a_token_that_was_added_beyond_the_models_rows(folder: Path) -> None:
+    """Gemma 3's tokenizer has one for pictures that its language model has no row for."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.save_pretrained(folder)
+    model = tiny_model("gpt2")
+    rows = tokenizer.vocab_size
+    model.resize_token_embeddings(rows)
+    model.save_pretrained(folder)
+    loaded = load_model(folder)
+    assert loaded.vocab_size == rows == max(loaded.token_ids)
+    assert not unused_rows(loaded).any()
+    with pytest.raises(UserError, match=f"holds token {rows}"):
+        record(loaded, [loaded.tokenizer.encode("<image>")], parts=["after"])
+
+
+def test_a_class_that_transformers_takes_whatever_the_file_says(folders, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folders["qwen2"], tmp_path / "qwen2"))
+    change_tokenizer(folder, tokenizer_class="TokenizersBackend", normalizer=LOWER)
+    refused(folder, "loaded as Qwen2Tokenizer, gives .* other ids than its own")
 
 
 def test_another_models_tokenizer(folder: Path) -> None:
@@ -221,6 +313,14 @@ def test_a_cached_model_needs_no_network(revision, cached: str, offline) -> None
     assert model.name == "some--tiny"
     assert model.provenance["commit"] == COMMIT
     assert model.provenance["revision"] == revision
+
+
+def test_a_cached_tokenizer_that_gives_other_ids_than_its_file(
+    cached: str, offline, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models--some--tiny" / "snapshots" / COMMIT
+    change_tokenizer(folder, tokenizer_class="GPT2Tokenizer", normalizer=LOWER)
+    refused(cached, "of some/tiny, loaded as GPT2Tokenizer, gives .* other ids")
 
 
 def test_a_branch_is_resolved_to_its_commit_first(cached: str, monkeypatch) -> None:

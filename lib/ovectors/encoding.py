@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ovectors.models import LanguageModel
 
 SAME_ARGUMENT_AND_ANSWER = "argument and answer are the same word"
+BARE_SPACE = "argument or answer starts with a token of nothing but white space"
 SHARED_FIRST_TOKEN = "argument and answer start with the same token"
 SHARED_WITH_TRUTH = "context answer and true answer start with the same token"
 UNKNOWN_WORD = "the tokenizer does not know a word of it"
@@ -119,9 +120,11 @@ def encode(
     Special tokens are set in front only where the tokenizer does so by default; nothing is ever set
     behind the prompt. Left out, each with its reason in `excluded`: items whose argument and answer
     start with the same token, in every form alike, so that forms can be compared item by item;
-    counterfactual prompts whose context answer starts like the argument or the true answer; prompts
-    with a word the tokenizer does not know; prompts of more than `max_length` tokens. A prompt that
-    wants its argument back (extractive coloured objects) is not left out for that.
+    items whose argument or answer starts with a token of nothing but white space, which stands for
+    no word (many tokenizers split ` 12` so), likewise; counterfactual prompts whose context answer
+    does, or starts like the argument or the true answer; prompts with a word the tokenizer does not
+    know; prompts of more than `max_length` tokens. A prompt that wants its argument back
+    (extractive coloured objects) is not left out for that.
 
     Errors: UserError when nothing is left to run.
     """
@@ -157,10 +160,24 @@ def encode_relation(
     """The prompts of a relation in one form, encoded for a model: `build_prompts`, then `encode`.
 
     Needs the model's tokenizer and length, not its weights. `n_items` None or 0 means all.
+
+    Errors: UserError when nothing is left to run, or when the answers of all items that can be
+    measured, drawn or not, start with the same token: a model that always gives it would score 1.
+    A single prompt is never refused for that.
     """
     relation = load_relation(relation, seed=seed) if isinstance(relation, str) else relation
-    prompts = build_prompts(relation, form, n_items=n_items, seed=seed)
-    return encode(prompts, model.tokenizer, max_length=model.max_length)
+    settings = {"tokenizer": model.tokenizer, "max_length": model.max_length}
+    encoded = encode(build_prompts(relation, form, n_items=n_items, seed=seed), **settings)
+    if len(encoded) > 1 and len(encoded.answer_ids.unique()) == 1:
+        # A few can agree by chance (two currencies that are both dollars): the whole decides.
+        whole = encode(build_prompts(relation, form, seed=seed), **settings) if n_items else encoded
+        if len(whole.answer_ids.unique()) == 1:
+            token = model.tokenizer.decode([int(whole.answer_ids[0])])
+            raise UserError(
+                f"{relation.name} is not testable with this tokenizer: all {len(whole)} answers "
+                f"start with the same token, {token!r}; choose another relation or another model"
+            )
+    return encoded
 
 
 def _encode_one(prompt: Prompt, tokenizer: "PreTrainedTokenizerBase") -> _Encoded | None:
@@ -220,6 +237,9 @@ def _exclusion(
     unknown = tokenizer.unk_token_id
     if unknown is not None and unknown in encoded.text + encoded.argument + encoded.answer:
         return UNKNOWN_WORD
+    firsts = {ids[0] for ids in (encoded.argument, encoded.answer, encoded.truth)}
+    if not all(tokenizer.decode([first]).strip() for first in firsts):
+        return BARE_SPACE
     copying = prompt.argument == prompt.answer
     starts = {encoded.truth[0]} if copying else {encoded.truth[0], encoded.answer[0]}
     if encoded.argument[0] in starts:

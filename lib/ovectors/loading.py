@@ -34,6 +34,19 @@ if TYPE_CHECKING:
 COMPUTED = re.compile(
     r"(^|\.)(attn|attention|self_attention)\.(masked_)?bias$|rotary_emb\.\w+$|(^|\.)position_ids$"
 )
+TEXTS = (
+    "The capital of Poland is Warsaw.",
+    " a leading space",
+    "two  spaces,\ta tab\n\nand lines\n",
+    "12 of 1,945 are 3.14",
+    "na\u00efve caf\u00e9",
+    "nai\u0308ve cafe\u0301",  # the same, decomposed
+    "\u201cit\u2019s\u201d \u2013 don't\u2026",
+    "\u65e5\u672c\u8a9e",
+    "\U0001f642 \U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "\ufb01ne \u00bd",
+)
+"""What a tokenizer is tried on: where normalisers and ways of splitting differ."""
 HUB_TIMEOUT = 10  # seconds: a hub that does not answer should not hold up a model that is cached
 
 
@@ -183,11 +196,13 @@ def load_config(source: Source) -> PretrainedConfig:
 
 
 def load_tokenizer(source: Source, config: PretrainedConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer; UserError if it is missing, or is another model's."""
+    """The tokenizer; UserError if it is missing, is another model's, or gives other ids than its
+    own `tokenizer.json`."""
     with _plainly("the tokenizer", source.location):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(source.location, **source.arguments)
+        _check_ids(source, tokenizer)
     # Without its files, transformers makes up a tokenizer of a few special tokens.
     if tokenizer.vocab_size < 10:
         raise UserError(f"{source.location} has a model but no tokenizer")
@@ -197,6 +212,34 @@ def load_tokenizer(source: Source, config: PretrainedConfig) -> PreTrainedTokeni
             f"{config.vocab_size}: they do not belong together"
         )
     return tokenizer
+
+
+def _check_ids(source: Source, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The class that the tokenizer's config names may drop the normaliser of `tokenizer.json`, or
+    split by its own rule: the model would read other tokens than it was trained on."""
+    from tokenizers import Tokenizer
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        source.location,
+        "tokenizer.json",
+        revision=source.commit,
+        local_files_only=True,  # it has just been fetched, if it is there at all
+        _raise_exceptions_for_missing_entries=False,
+    )
+    if path is None:
+        return
+    own = Tokenizer.from_file(path)
+    own.no_truncation()
+    own.no_padding()
+    for text in TEXTS:
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        if ids != own.encode(text, add_special_tokens=False).ids:
+            raise UserError(
+                f"the tokenizer of {source.location}, loaded as {type(tokenizer).__name__}, gives "
+                f"{text!a} other ids than its own tokenizer.json: a class that does not fit is "
+                "named in tokenizer_config.json, or taken by transformers for this family"
+            )
 
 
 def load_weights(

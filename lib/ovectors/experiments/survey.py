@@ -35,8 +35,8 @@ class Survey:
     """Which of some relations a model answers with one demonstration.
 
     Attributes:
-        stages: by name the one-shot table of `stages`; None where no item can be measured.
-        accuracies: one-shot accuracy, n = 0 where no item can be measured.
+        stages: by name the one-shot table of `stages`; None where it is not testable.
+        accuracies: one-shot accuracy, n = 0 where it is not testable.
         answered: the names of those whose accuracy is above what was asked for.
     """
 
@@ -69,7 +69,7 @@ def survey(
 def is_measurable(
     model: LanguageModel, relation: Relation | str, *, n_items: int = 0, seed: int = 0
 ) -> bool:
-    """Whether any of the items drawn can be measured with the model's tokenizer."""
+    """Whether the relation can be tested with the model's tokenizer: `encode_relation` takes it."""
     try:
         encode_relation(model, relation, "one_shot", n_items=n_items, seed=seed)
     except UserError:

@@ -116,7 +116,7 @@ def answered_sentence(overview: pd.DataFrame) -> str:
         return said
     named = [
         f"{title(row.relation).lower()} "
-        f"({'no item can be measured' if pd.isna(row.accuracy) else f'{row.accuracy:.2f}'})"
+        f"({NOT_MEASURED if pd.isna(row.accuracy) else f'{row.accuracy:.2f}'})"
         for row in unanswered.itertuples()
     ]
     return f"{said} It does not answer {listed(named)}; no vector of theirs was tried."
@@ -155,7 +155,8 @@ def verdict_lines(overview: pd.DataFrame) -> str:
         DOES_NOT: "the control run is not beaten for certain",
         TOO_FEW: f"fewer than {LEAST_ITEMS} items could be reported, too few to tell",
         NOT_ANSWERED: f"the model does not answer it (accuracy of at most {LEAST_ACCURACY:g})",
-        NOT_MEASURED: "no item can be measured with this tokenizer",
+        NOT_MEASURED: "not testable with this tokenizer: no item can be measured, or all answers "
+        "start with the same token",
     }
     return "\n".join(f"{title(row.relation)}: {said[row.obeys]}." for row in overview.itertuples())
 

@@ -33,7 +33,7 @@ class Beyond:
     """Everything that was measured on one model, by the relation's name.
 
     Attributes:
-        stages: the one-shot table of `stages.stages`; None where no item can be measured.
+        stages: the one-shot table of `stages.stages`; None where it is not testable.
         accuracies: one-shot accuracy.
         layers: source and start layer of the o vectors, of the relations that are answered.
         tables: the table of `content_independence`, of the same.

@@ -29,7 +29,7 @@ CONTROL_BEATEN, RANDOM_BEATEN, OTHER_BEATEN, ITEM_BEATEN = (
 CRITERIA = (CONTROL_BEATEN, RANDOM_BEATEN, OTHER_BEATEN, ITEM_BEATEN)
 """What content independence asks of a relation (`claims.RULES`), in short."""
 OBEYS, IN_PART, DOES_NOT = "yes", "in part", "no"
-TOO_FEW, NOT_ANSWERED, NOT_MEASURED = "too few items", "not answered", "no measurable item"
+TOO_FEW, NOT_ANSWERED, NOT_MEASURED = "too few items", "not answered", "not testable"
 GAIN_COLUMNS = ["relation", "criterion", "against", "mean", "low", "high", "n", "holds"]
 
 
