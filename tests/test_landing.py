@@ -142,8 +142,9 @@ def test_a_claim_that_only_further_models_were_asked_has_no_verdict_of_the_first
 def test_beside_a_language_model_the_miniatures_are_introduced():
     first, small = [card([], model="gpt2")], [card([], model="mini-2m"), card([], model="mini-6m")]
     said = cards.model_sentence(first, [*small, card([], model="gpt2-medium")])
-    assert "`mini-2m` and `mini-6m` are {term}`miniatures <miniature>`" in said
-    assert "offline, with nothing fetched" in said and "quantised" not in said
+    assert "`gpt2-medium` was asked the same. `mini-2m` and `mini-6m`, {term}`miniatures" in said
+    assert said.endswith("offline, with nothing fetched, were asked the same.")
+    assert "quantised" not in said
     assert "miniature" not in cards.model_sentence(first, [card([], model="gpt2-medium")])
 
 
@@ -154,7 +155,7 @@ def test_quantised_models_are_named_as_such(monkeypatch):
     first, others = card([], model="gpt2"), [card([], model="gpt2-medium"), card([])]
     said = cards.model_sentence([first], others)
     assert "quantised (Q4_K_M)" in said and "not those of the unquantised model" in said
-    assert "`gpt2-medium` (Q4_1) and `mini-2m` were asked" in said
+    assert "`gpt2-medium` (Q4_1) was asked" in said and "`mini-2m`, a {term}" in said
     assert "quantised, Q4_K_M" in cards.card_html(first)
     assert "quantised" not in cards.card_html(others[1])
 

@@ -124,7 +124,7 @@ def test_the_first_page_is_made_from_published_files_alone(project):
     assert said["findings"].count("<section") == 1
     assert f'href="runs/gpt2/{STAGES}.html"' in said["findings"]
     assert f"\n- {STAGES} on gpt2." in said["findings"] and "on mini-2m" not in said["findings"]
-    assert "`mini-2m` is a {term}`miniature`" in said["on_which_model"]
+    assert "`mini-2m`, a {term}`miniature` trained from scratch" in said["on_which_model"]
 
 
 def test_the_published_model_leads_though_the_library_changed(project, monkeypatch):

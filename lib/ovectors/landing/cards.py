@@ -123,15 +123,19 @@ def model_sentence(cards: Sequence[Card], others: Sequence[Card] = ()) -> str:
     else:
         said = [f"`{name}` has {size}.", quantised_sentence(name)]
         said += ["What is found on it is a finding about it."]
-    if further:
-        kinds = {one: quantisation(one) for one in further}
-        marked = [f"`{one}`{f' ({kind})' if kind else ''}" for one, kind in kinds.items()]
-        said += [f"{listed(marked)} {'was' if len(further) == 1 else 'were'} asked the same."]
-    small = [f"`{one}`" for one in further if _is_miniature(one)]
-    if small and not _is_miniature(name):
-        are = "is a {term}`miniature`" if len(small) == 1 else "are {term}`miniatures <miniature>`"
-        said += [f"{listed(small)} {are}, {_MADE_HERE}."]
+    small = [one for one in further if _is_miniature(one) and not _is_miniature(name)]
+    kind = "a {term}`miniature`" if len(small) == 1 else "{term}`miniatures <miniature>`"
+    large = [one for one in further if one not in small]
+    for names, told in ((large, ""), (small, f", {kind} {_MADE_HERE},")):
+        shown = [_named(one) for one in names]
+        were = "was" if len(names) == 1 else "were"
+        said += [f"{listed(shown)}{told} {were} asked the same."] if names else []
     return " ".join(filter(None, said))
+
+
+def _named(model: str) -> str:
+    kind = quantisation(model)
+    return f"`{model}` ({kind})" if kind else f"`{model}`"
 
 
 def _is_miniature(name: str) -> bool:
