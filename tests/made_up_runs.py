@@ -99,13 +99,14 @@ def write_run(
     *,
     table: pd.DataFrame | None = None,
     curves: pd.DataFrame | None = None,
+    examples: pd.DataFrame | None = None,
     parameters: int | None = 2_000_000,
     given: Mapping[str, Any] | None = None,
     notebook: nbformat.NotebookNode | None = None,
     drawn: str = "",
 ) -> runs.Place:
     """A whole and current run of the batch, with these claims and chapter 1's tables; `notebook` as
-    it was executed, and the name of a figure that it saved."""
+    it was executed, and the name of a figure that it saved, drawn from the curves."""
     source = next(c for c in notebooks.find_chapters() if c.name == chapter)
     spec = model if isinstance(model, ModelSpec) else model_spec(model)
     place = runs.place_of(source, spec)
@@ -113,7 +114,7 @@ def write_run(
     settings = notebooks.check_parameters(source, {**(given or {}), "model": asked})
     shutil.rmtree(place.results, ignore_errors=True)
     place.folder.mkdir(parents=True, exist_ok=True)
-    tables = {"stage-shares": table, "reciprocal-ranks": curves}
+    tables = {"stage-shares": table, "reciprocal-ranks": curves, "examples": examples}
     save(place.results, chapter, spec.name, found_claims, tables, settings, parameters, drawn)
     nbformat.write(notebook or nbformat.v4.new_notebook(), place.notebook)
     parts = batch._parts(source, settings, spec)
@@ -153,7 +154,8 @@ def save(
         if table is not None:
             run.save(name, table, about="")
     if drawn:
-        run.save_figure(drawn, Figure(figsize=(1, 1)))
+        data = [] if tables.get("reciprocal-ranks") is None else ["reciprocal-ranks"]
+        run.save_figure(drawn, Figure(figsize=(1, 1)), data=data)
     run.save_json("numbers", {"findings": f"- {chapter} on {model}."})
     run.finish(provenance={"name": model, "parameters": parameters, "dtype": "float32"})
 

@@ -14,7 +14,7 @@ from ovectors import catalogue, claims
 from ovectors.experiments.across import gather, judge
 from ovectors.figures import across as draw
 from ovectors.prose import across as say
-from ovectors.prose import front
+from ovectors.prose import common, front
 
 DEPTH = claims.published("stages")
 
@@ -41,6 +41,16 @@ def test_tables_say_what_the_cells_are(three):
     changed = verdicts.assign(changed="library")
     assert f"supported {say.MARK}" in say.verdict_table(changed)
     assert say.MARKED in say.verdict_table(changed)
+
+
+def test_the_table_of_models_marks_quantised_ones(three, monkeypatch):
+    plain = say.model_table(judge.models(three))
+    for module in (say, common):
+        monkeypatch.setattr(module, "quantisation", {"gpt2": "Q4_K_M"}.get)
+    marked = say.model_table(judge.models(three))
+    (row,) = (line for line in marked.splitlines() if "| language model, Q4_K_M |" in line)
+    assert row.startswith("| `gpt2` |") and "quantised" not in plain
+    assert marked.endswith(common.quantised_sentence("gpt2")) and "\n\nThe weights" in marked
 
 
 def test_values_are_shown_with_interval_and_n_and_bold_where_they_hold(three):

@@ -132,7 +132,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path / "book" / "explorer"
 
 
-def test_files_are_written_once_read_back_and_listed(place, tmp_path):
+def test_files_are_written_once_read_back_and_listed(place, tmp_path, monkeypatch):
     said: list[str] = []
     settings = {"tasks": ["uppercase"], "n_items": 2, "report": said.append}
     (path,) = files.write("mini-2m", **settings)
@@ -142,7 +142,7 @@ def test_files_are_written_once_read_back_and_listed(place, tmp_path):
     assert path.stat().st_size < data.MOST_BYTES
     assert files.write("mini-2m", **settings) == [] and said[-1].endswith("current")
     told = files.put(tmp_path / "out")
-    assert "`mini-2m`" in told and "Left out" not in told
+    assert told == "There are data of `mini-2m`."
     index = (tmp_path / "out" / "explorer" / "index.js").read_text("utf-8")
     assert json.loads(index[len("ovectorsExplorer.list(") : -len(");\n")]) == [
         {"model": "mini-2m", "task": "uppercase", "title": "Upper-casing"}
@@ -151,8 +151,10 @@ def test_files_are_written_once_read_back_and_listed(place, tmp_path):
     assert (tmp_path / "out" / "explorer" / "mini-2m" / "uppercase.js").is_file()
     content["made"]["identity"] = "of other weights"
     path.write_text(f"{files.BEFORE}{data.as_json(content)}{files.AFTER}", "utf-8")
-    assert "Left out: `mini-2m`: made from other weights" in files.put(tmp_path / "again")
-    assert not (tmp_path / "again" / "explorer" / "mini-2m").exists()
+    assert "weights of `mini-2m` have changed since" in files.put(tmp_path / "again")
+    assert (tmp_path / "again" / "explorer" / "mini-2m" / "uppercase.js").is_file()
+    monkeypatch.setattr(files.catalogue, "is_here", lambda spec: False)
+    assert files.put(tmp_path / "weightless") == "There are data of `mini-2m`."
 
 
 def test_a_book_without_data_says_so(place, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from ovectors.claims import RULES, Claim, Cost, Measured, Published
 from ovectors.landing import cards, journey, ranges
 from ovectors.landing.cards import Card
+from ovectors.prose import common
 
 
 def measured(
@@ -37,7 +38,8 @@ def card(pieces, *, claim_id="stages", verdict="partly", published=(), model="mi
     )
     made = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.9"}}
     made["model"] = {"name": model, "dtype": "float32", "parameters": 2_242_272}
-    return Card(claim=claim, page="runs/m/01.html", provenance=made)
+    command = f"ovectors run --model {model} --chapter 1 --parameter n_items=40"
+    return Card(claim=claim, page="runs/m/01.html", provenance=made, command=command)
 
 
 def parsed(text):
@@ -60,7 +62,7 @@ def test_a_card_has_all_that_a_reader_needs():
         assert wanted in text
     assert RULES["stages"].sentence in text and "one holds & <two> do not" in text
     assert "90 s and 1.3 GB" in text and "0123456789 with local changes" in text
-    assert "ovectors run --model mini-2m --chapter 1" in text
+    assert "ovectors run --model mini-2m --chapter 1 --parameter n_items=40" in text
     (drawn,) = shown.iter("svg")
     assert drawn.get("role") == "img"
     assert drawn.get("aria-label") == (
@@ -116,9 +118,9 @@ def test_the_verdicts_are_counted_and_lead_to_their_cards():
 def test_verdicts_on_further_models_stand_behind_those_of_the_first():
     dealt = [card([measured("uppercase")]), card([], claim_id="beyond", verdict="supported")]
     others = [
-        card([], model="mini-6m").claim,
-        card([], model="mini-20m", verdict="not supported").claim,
-        card([], model="mini-6m", claim_id="beyond", verdict="supported").claim,
+        card([], model="mini-6m"),
+        card([], model="mini-20m", verdict="not supported"),
+        card([], model="mini-6m", claim_id="beyond", verdict="supported"),
     ]
     first, second = cards.verdict_list(dealt, others).split("</li>")[:2]
     assert "<small>same on mini-6m; not supported on mini-20m</small>" in first
@@ -126,6 +128,36 @@ def test_verdicts_on_further_models_stand_behind_those_of_the_first():
     assert "`mini-6m` and `mini-20m` were asked the same." in cards.model_sentence(dealt, others)
     assert "asked the same" not in cards.model_sentence(dealt)
     assert "small" not in cards.verdict_list(dealt)
+
+
+def test_a_claim_that_only_further_models_were_asked_has_no_verdict_of_the_first():
+    others = [card([], model=f"mini-{n}m", claim_id="beyond") for n in (2, 6)]
+    shown = parsed(cards.verdict_list([card([], model="gpt2", verdict="supported")], others))
+    stages, beyond = shown.iter("li")
+    assert [*beyond.itertext()] == ["Beyond", " ", "partly on mini-2m and mini-6m"]
+    assert beyond.find("a").get("href") == "runs/m/01.html"
+    assert "".join(stages.itertext()).endswith("supported")
+
+
+def test_beside_a_language_model_the_miniatures_are_introduced():
+    first, small = [card([], model="gpt2")], [card([], model="mini-2m"), card([], model="mini-6m")]
+    said = cards.model_sentence(first, [*small, card([], model="gpt2-medium")])
+    assert "`gpt2-medium` was asked the same. `mini-2m` and `mini-6m`, {term}`miniatures" in said
+    assert said.endswith("offline, with nothing fetched, were asked the same.")
+    assert "quantised" not in said
+    assert "miniature" not in cards.model_sentence(first, [card([], model="gpt2-medium")])
+
+
+def test_quantised_models_are_named_as_such(monkeypatch):
+    kinds = {"gpt2": "Q4_K_M", "gpt2-medium": "Q4_1"}
+    for module in (cards, common):
+        monkeypatch.setattr(module, "quantisation", lambda name: kinds.get(name, ""))
+    first, others = card([], model="gpt2"), [card([], model="gpt2-medium"), card([])]
+    said = cards.model_sentence([first], others)
+    assert "quantised (Q4_K_M)" in said and "not those of the unquantised model" in said
+    assert "`gpt2-medium` (Q4_1) was asked" in said and "`mini-2m`, a {term}" in said
+    assert "quantised, Q4_K_M" in cards.card_html(first)
+    assert "quantised" not in cards.card_html(others[1])
 
 
 def test_numbers_have_a_minus_sign_and_zero_has_none():

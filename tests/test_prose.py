@@ -1,5 +1,7 @@
 """What the prose says follows the tables: other numbers, other sentences."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
@@ -129,3 +131,17 @@ def test_many_numbers_of_a_verdict_are_folded_and_none_is_lost(judged, aside, op
     assert shown.count("| Upper-casing |") == open_rows
     assert folded.count("| Upper-casing |") == judged + aside - open_rows
     assert bool(folded) == block.rstrip().endswith("</details>")
+
+
+@pytest.mark.parametrize(("kind", "named"), [("Q4_K_M", True), ("BF16", False), (None, False)])
+def test_a_quantised_model_says_what_that_means(monkeypatch, kind, named):
+    spec = SimpleNamespace(gguf=kind and SimpleNamespace(quantisation=kind))
+    monkeypatch.setattr(common, "catalogue", lambda: {"a": spec})
+    store = SimpleNamespace(
+        provenance={"parameters": 268_000_000, "dtype": "float32"},
+        model=SimpleNamespace(name="a", n_layers=18, d_model=640),
+    )
+    said = common.model_sentence(store)
+    assert "`a`, 268.0 million" in said and said.endswith(".")
+    assert ("quantised (Q4_K_M): rounded to four to eight bits" in said) == named
+    assert ("quantised" in said) == named and common.quantised_sentence("b") == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 import trivial
 from made_up_runs import STAGES, finding, make_project, shares, stages_of, write_run
 from ovectors import comparison, made, pages, published, record, results, runs
+from ovectors.prose import common
 from ovectors.published import PublishedPlace
 
 
@@ -78,13 +80,10 @@ def test_a_published_page_holds_what_is_shown_and_offered(project):
     assert kinds == ["stdout", ["image/png"], ["text/plain"]]
     assert notebook.cells[1].metadata == executed().cells[1].metadata
     manifest = results.read_manifest(place.results)
-    assert {file.file for file in manifest.files} == {"one-figure.svg", "stage-shares.parquet"}
+    kept = {"one-figure.svg", "stage-shares.parquet", "numbers.json"}
+    assert {file.file for file in manifest.files} == kept
     assert manifest.provenance == results.read_manifest(run.results).provenance
-    assert {*runs.hashes_below(place.results)} == {
-        "manifest.json",
-        "one-figure.svg",
-        "stage-shares.parquet",
-    }
+    assert {*runs.hashes_below(place.results)} == {"manifest.json", *kept}
 
 
 def test_a_published_page_tells_what_measuring_took(project):
@@ -131,6 +130,7 @@ def test_a_published_page_is_shown_where_there_is_no_run(project, monkeypatch):
     (project / "_config.yml").write_text("title: A book\n")
     pages.assemble(target, [page], TOC)
     text = (target / f"{page.document}.ipynb").read_text()
+    assert "Changed since" not in text and "quantised" not in text
     assert "# Stages on gpt2-medium" in text and "fig-one-gpt2-medium" in text
     assert "not run here but published: run on 2026-01-01 from" in text
     assert f"key `{page.published.key[:12]}`" in text
@@ -168,23 +168,38 @@ def test_a_published_page_whose_claims_were_altered_is_left_out(project):
     assert len(said) == 1 and "claims/stages.json" in said[0] and "broken" in said[0]
 
 
-def test_a_stale_published_page_is_left_out_like_a_stale_run(project):
+def note_on(page: pages.Page) -> str:
+    notebook = nbformat.read(page.place.notebook, as_version=4)
+    pages.make_distinct(notebook, page, None)
+    return notebook.cells[0].source
+
+
+def test_a_published_page_stands_for_a_run_that_went_stale_and_says_what_changed(project):
     write_shown("gpt2-medium")
     record.publish("gpt2-medium")
     trivial.write_chapter(project, STAGES, text="# Another text")
     write_shown("gpt2")
-    found, said = collected()
-    assert [page.model for page in found] == ["gpt2"]
-    stale = "stale (changed since: chapter)"
-    assert said == [
-        f"left out: {STAGES} on gpt2-medium, {stale}",
-        f"left out: the published page of {STAGES} on gpt2-medium, {stale}",
-    ]
+    (_, page), said = collected()
+    assert said == [f"left out: {STAGES} on gpt2-medium, stale (changed since: chapter)"]
+    again = "`ovectors run --model gpt2-medium` makes it again."
+    assert f"Changed since: the chapter; {again}" in note_on(page)
+    older = dataclasses.replace(page, changed=("library", "versions"))
+    assert f"Changed since: the library's code; {again}" in note_on(older)
     write_shown("gpt2-medium")
-    assert [page.model for page in collected()[0]] == ["gpt2", "gpt2-medium"]
+    (_, page), said = collected()
+    assert page.published is None and said == []
 
 
-def test_a_published_page_stands_for_a_run_that_went_stale(project):
+def test_a_page_says_that_its_model_is_quantised(project, monkeypatch):
+    write_shown("gpt2")
+    write_shown("gpt2-medium")
+    monkeypatch.setattr(common, "quantisation", {"gpt2": "", "gpt2-medium": "Q4_1"}.get)
+    first, second = map(note_on, collected()[0])
+    assert "quantised" not in first
+    assert "weights of `gpt2-medium` are quantised (Q4_1): rounded to four to eight bits" in second
+
+
+def test_a_published_page_stands_for_a_run_that_is_broken(project):
     write_shown("gpt2")
     place = write_shown("gpt2-medium")
     record.publish("gpt2-medium")

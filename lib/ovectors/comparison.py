@@ -17,7 +17,6 @@ from typing import Any, Literal
 from ovectors import catalogue, keys, paths, record, results, runs, studies
 from ovectors.claims import Claim
 from ovectors.notebooks import Chapter, find_chapters
-from ovectors.published import PublishedPlace
 from ovectors.record import Kept
 from ovectors.results import BrokenResult
 
@@ -175,20 +174,6 @@ def recorded_state(place: runs.Place, chapter: Chapter) -> runs.State:
         return runs.recorded_state(place, chapter)
     sidecar = runs.recorded_sidecar(place)
     return runs.state_of(place, key_parts(chapter, sidecar.parameters) if sidecar else {})
-
-
-def published_state(place: PublishedPlace, chapter: Chapter) -> tuple[runs.State, Kept | None]:
-    """How a published page stands, by the rule for runs: shown while its sources are unchanged.
-
-    With it how its run was made, where the page is whole.
-    """
-    try:
-        kept = record.committed_page(place)
-    except BrokenResult as error:
-        return runs.State(kind="broken", reason=str(error)), None
-    if kept is None:
-        return runs.State(kind="missing", reason="never published"), None
-    return runs.state_of_whole(kept, runs.parts_now(chapter, kept)), kept
 
 
 def places(

@@ -23,19 +23,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovectors import comparison, paths, runs, studies
+from ovectors import comparison, made, paths, runs, studies
 from ovectors.catalogue import catalogue
 from ovectors.claims import LEAST_ITEMS, Claim
 from ovectors.explorer import files as explorer
 from ovectors.landing import cards, journey
 from ovectors.landing.cards import Card
+from ovectors.landing.leading import STAGES_CHAPTER, leading_model
 from ovectors.notebooks import read_notebook
 from ovectors.prose import fits, plan_bloom
 from ovectors.prose.costs import costs
 from ovectors.prose.front import claim_name
 from ovectors.prose.noise import noise
 from ovectors.prose.published import published
-from ovectors.results import load_json, load_table, read_manifest
+from ovectors.results import CLAIMS, load_json, load_table, read_manifest
 from ovectors.splits import DEVELOPMENT_SHARE
 from ovectors.statistics import N_RESAMPLES
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from ovectors.pages import Page
 
 EXTRA = "_extra"  # what it holds is copied to the root of the book: `html_extra_path`
-STAGES_CHAPTER, STAGES_TABLE = "01_stages_of_processing", "stages"
+EXAMPLES = "examples"  # chapter 1's table of single items
 QUOTED = "What each chapter found, in its own words:\n"
 ROOT_FILES = {"CHANGELOG.md": "changelog.md", "CITATION.cff": "CITATION.cff"}
 """Files of the project's root that are shown as pages or in them."""
@@ -51,15 +52,17 @@ ROOT_FILES = {"CHANGELOG.md": "changelog.md", "CITATION.cff": "CITATION.cff"}
 
 def write(folder: Path, pages: Sequence[Page]) -> None:
     """Write every piece into the book's source, beside the pages that include it."""
-    dealt = claim_cards(page for page in pages if page.is_reference)
-    others = [card.claim for card in claim_cards(page for page in pages if not page.is_reference)]
+    lead = leading_model(pages)
+    front = [page for page in pages if page.place.model in (lead, runs.ALL)]
+    dealt = claim_cards(front)
+    others = claim_cards(page for page in pages if page not in front)
     counted = cards.count_sentence(dealt)
     pieces = {
         "explorer_data": explorer.put(folder / EXTRA),
         "verdicts": f"**What was found.** {counted}\n\n{cards.verdict_list(dealt, others)}",
         "on_which_model": f"**On which model.** {cards.model_sentence(dealt, others)}",
-        "findings": "\n".join([cards.deck(dealt), QUOTED, *quoted_findings(pages)]),
-        "journey": journey_markdown(pages),
+        "findings": "\n".join([cards.deck(dealt), QUOTED, *quoted_findings(front)]),
+        "journey": journey_markdown(front),
         "rules": rules_markdown(),
         "not_run": not_run_markdown(),
         "costs": costs(),
@@ -91,21 +94,22 @@ def claim_cards(pages: Iterable[Page]) -> list[Card]:
     found = []
     for page in pages:
         manifest = read_manifest(page.place.results)
-        for file in (one for one in manifest.files if one.kind == "claim"):
-            claim = Claim.model_validate_json((page.place.results / file.file).read_bytes())
-            address = f"{page.document}.html"
-            found.append(Card(claim=claim, page=address, provenance=manifest.provenance))
+        files = page.published.files if page.published else [one.file for one in manifest.files]
+        for name in (one for one in files if one.startswith(f"{CLAIMS}/")):
+            claim = Claim.model_validate_json((page.place.saved / name).read_bytes())
+            told = {"provenance": manifest.provenance, "command": made.command(manifest)}
+            found.append(Card(claim=claim, page=f"{page.document}.html", **told))
     order = {claim: place for place, claim in enumerate(studies.all_rules())}
     return sorted(found, key=lambda card: order.get(card.claim.id, len(order)))
 
 
 def quoted_findings(pages: Iterable[Page]) -> list[str]:
-    """What each chapter found on the reference model, in its own words, folded chapter by chapter.
+    """What each chapter found, in its own words, folded chapter by chapter.
 
     A chapter that wants to be quoted saves JSON called `numbers` with Markdown under `findings`.
     """
     quoted = []
-    for page in (one for one in pages if one.is_reference):
+    for page in sorted(pages, key=lambda page: page.place.chapter):
         folder, saved = page.place.results, read_manifest(page.place.results).files
         if any(file.name == "numbers" for file in saved):
             said = load_json(folder, "numbers").get("findings")
@@ -129,15 +133,11 @@ def _fold(summary: str, text: str) -> str:
 def journey_markdown(pages: Iterable[Page]) -> str:
     """The picture of one prompt with its caption, from what chapter 1 saved."""
     for page in pages:
-        if page.is_reference and _has_stages(page):
-            item = journey.shown_item(load_table(page.place.results, STAGES_TABLE))
+        saved = read_manifest(page.place.results).files
+        if page.place.chapter == STAGES_CHAPTER and any(one.name == EXAMPLES for one in saved):
+            item = journey.shown_item(load_table(page.place.results, EXAMPLES))
             return f"{journey.drawing(item)}\n\n{journey.caption(item, page.model)}"
     return "Chapter 1 has not been run, so there is no picture here."
-
-
-def _has_stages(page: Page) -> bool:
-    saved = read_manifest(page.place.results).files
-    return page.place.chapter == STAGES_CHAPTER and any(one.name == STAGES_TABLE for one in saved)
 
 
 def rules_markdown() -> str:

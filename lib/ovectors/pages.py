@@ -19,7 +19,9 @@ from ovectors import (
     elsewhere,
     figure_tools,
     fragments,
+    keys,
     paths,
+    record,
     runs,
     siblings,
 )
@@ -27,11 +29,19 @@ from ovectors.catalogue import by_size
 from ovectors.errors import UserError
 from ovectors.labels import own_labels, rename_labels
 from ovectors.notebooks import Chapter, find_chapters, read_notebook
+from ovectors.prose.common import listed, quantised_sentence
 from ovectors.published import PublishedPlace
 from ovectors.record import Kept, models_with_record
+from ovectors.results import BrokenResult
 
 _RUN_ENTRY = re.compile(r"runs/([^/]+)/([^/]+)")
 _APART = "# what the cell above printed"  # a cell without any source would not be shown at all
+_CHANGED = {
+    "chapter": "the chapter",
+    "library": "the library's code",
+    "data": "the data",
+    "model": "the model's weights",
+}
 # Written by hand, but no pages: what runs leave, and what editors leave.
 _NOT_COPIED = shutil.ignore_patterns("runs", "results", "explorer", ".*", "__pycache__")
 
@@ -88,9 +98,9 @@ def collect_pages(toc: Mapping[str, Any], report: Callable[[str], None]) -> tupl
     """The runs that the book can show: whole, and made from the chapters and library of now.
 
     The reference model's come first, with those that compare models, then model by model by size,
-    each in the order of the table of contents; of other models also published pages, where there is
-    no such run here. What is left out is reported with its reason. UserError when the reference
-    model has no page at all.
+    each in the order of the table of contents; of other models also published pages that are whole,
+    where there is no such run here. What is left out is reported with its reason. UserError when
+    the reference model has no page at all.
     """
     reference = reference_model(toc)
     chapters = {chapter.name: chapter for chapter in find_chapters()}
@@ -130,14 +140,16 @@ def _page_of(
 
 def _published_page_of(model: str, chapter: Chapter, report: Callable[[str], None]) -> list[Page]:
     place = PublishedPlace(model=model, chapter=chapter.name)
-    state, kept = comparison.published_state(place, chapter)
-    if state.shown and kept is not None:
-        made = {"published": kept, "changed": state.changed}
-        return [Page(place=place, model=kept.model, is_reference=False, **made)]
-    if state.kind != "missing":
-        what = f"the published page of {chapter.name} on {model}"
-        report(f"left out: {what}, {state.kind} ({state.reason})")
-    return []
+    try:
+        kept = record.committed_page(place)
+    except BrokenResult as error:
+        report(f"left out: the published page of {chapter.name} on {model}, broken ({error})")
+        return []
+    if kept is None:
+        return []
+    changed = tuple(keys.changed_parts(kept.parts, runs.parts_now(chapter, kept)))
+    made = {"published": kept, "changed": changed}
+    return [Page(place=place, model=kept.model, is_reference=False, **made)]
 
 
 def assemble(folder: Path, pages: Sequence[Page], toc: Mapping[str, Any]) -> None:
@@ -177,6 +189,8 @@ def make_distinct(notebook: nbformat.NotebookNode, page: Page, reference: Page |
         said.append(f"{shared} for that model.")
     if page.published is not None:
         said.append(_origin(page.published, page.changed))
+    if quantised := quantised_sentence(page.model):
+        said.append(quantised)
     note = f":::{{note}}\n{' '.join(said)}\n:::"
     lines = first.source.split("\n", 1)
     first.source = "\n\n".join([lines[0], note, *lines[1:]])
@@ -188,8 +202,11 @@ def _origin(made: Kept, changed: Sequence[str]) -> str:
     code = f"commit `{commit[:12]}`" if commit else "a folder that is no checkout"
     code += " with local changes" if dirty else ""
     said = f"It was not run here but published: run on {made.started[:10]} from {code}, "
-    weights = " The model's weights have changed since." if "model" in changed else ""
-    return f"{said}key `{made.key[:12]}`.{weights}"
+    said += f"key `{made.key[:12]}`."
+    if since := [what for part, what in _CHANGED.items() if part in changed]:
+        again = f"`ovectors run --model {made.asked}` makes it again."
+        said += f" Changed since: {listed(since)}; {again}"
+    return said
 
 
 def set_text_apart(notebook: nbformat.NotebookNode) -> None:

@@ -1,7 +1,7 @@
 """The page of a run, made small enough to be committed: what it shows and offers, and no more.
 
 book/results/<model>/pages/<chapter>.ipynb   the executed notebook, thinned
-book/results/<model>/pages/<chapter>/        figures and tables that the page offers, a manifest
+book/results/<model>/pages/<chapter>/        figures and tables that the page needs, a manifest
 
 It has the shape of a folder of runs (`runs.Place`), so that whatever reads a page reads it too.
 """
@@ -22,6 +22,7 @@ from ovectors.results import SavedFile
 
 PAGES = "pages"
 _COLOURS = 256  # figures have few, and edges between them: as a palette a PNG is a third as large
+_ON_FIRST_PAGE = ("examples", "numbers")  # chapter 1's items in its picture; a chapter's findings
 _PER_RUN = ("papermill", "execution", "ExecuteTime")  # metadata of cells and of the notebook
 
 
@@ -51,11 +52,11 @@ def write_page(run: runs.Place) -> dict[str, str]:
     thin(notebook)
     nbformat.write(notebook, place.notebook)
     manifest = results.read_manifest(run.results)
-    offered = [file for file in manifest.files if _is_offered(file, manifest.files, notebook)]
-    for file in offered:
+    needed = [file for file in manifest.files if _is_needed(file, manifest.files, notebook)]
+    for file in needed:
         (place.results / file.file).parent.mkdir(exist_ok=True)
         shutil.copyfile(run.results / file.file, place.results / file.file)
-    small = manifest.model_copy(update={"files": offered})
+    small = manifest.model_copy(update={"files": needed})
     results.write_json(place.results / results.MANIFEST, small.model_dump())
     below = runs.hashes_below(place.results)
     page = {f"{place.chapter}/{name}": digest for name, digest in below.items()}
@@ -97,10 +98,13 @@ def as_palette(png: bytes) -> bytes:
     return min(written.getvalue(), png, key=len)
 
 
-def _is_offered(file: SavedFile, files: list[SavedFile], notebook: nbformat.NotebookNode) -> bool:
-    """Whether a page offers a file: drawings, tables they are drawn from, and what it links to."""
+def _is_needed(file: SavedFile, files: list[SavedFile], notebook: nbformat.NotebookNode) -> bool:
+    """Whether a page needs a file: drawings, tables they are drawn from, what it links to, and what
+    the book's first page shows of it."""
     if file.kind == "figure":
         return file.file.endswith(".svg")
+    if file.name in _ON_FIRST_PAGE:
+        return True
     drawn = {name for one in files for name in one.data or ()}
     link = rf"\]\([^()\s]*/{re.escape(file.file)}\)"
     return file.name in drawn or re.search(link, nbformat.writes(notebook)) is not None

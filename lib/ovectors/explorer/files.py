@@ -2,8 +2,8 @@
 
     book/explorer/<model>/<task>.js   `ovectorsExplorer.add({...})`
 
-Beside the data stands what they were made from. Data of a model whose weights have changed are not
-shown.
+Beside the data stands what they were made from. Where the weights have changed since, the page says
+so.
 """
 
 from __future__ import annotations
@@ -101,29 +101,26 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def shown() -> tuple[list[dict[str, Any]], list[str]]:
-    """What the book shows, a row a file, and one line for each model that it leaves out.
+    """What the book shows, a row a file, and one line for each model whose weights have changed.
 
-    A row: model, task, title, file (below the explorer's folder), path. A model that is a folder of
-    the project has to have the weights that the data were made from.
+    A row: model, task, title, file (below the explorer's folder), path. Weights are known of
+    models that are folders on this machine.
     """
-    rows, left_out = [], []
+    rows, changed = [], []
     found_in = {path: read(path) for path in sorted(folder().glob("*/*.js"))}
     order = catalogue.by_size(found["model"] for found in found_in.values())
     for path, found in sorted(found_in.items(), key=lambda one: order.index(one[1]["model"])):
         spec = catalogue.catalogue().get(found["model"])
-        changed = (
-            spec is not None
-            and spec.folder is not None
-            and found.get("made", {}).get("identity") != identity(spec)
-        )
-        if changed:
-            said = f"`{spec.name}`: made from other weights; `ovectors explore {spec.name}`"
-            left_out += [] if said in left_out else [said]
-            continue
+        known = spec is not None and spec.folder is not None and catalogue.is_here(spec)
+        if known and found.get("made", {}).get("identity") != identity(spec):
+            changed.append(
+                f"The weights of `{spec.name}` have changed since its data were made; "
+                f"`ovectors explore {spec.name}` makes them again."
+            )
         file = path.relative_to(folder()).as_posix()
         row = {"model": found["model"], "task": found["task"], "title": found["title"]}
         rows.append({**row, "file": file, "path": path})
-    return rows, left_out
+    return rows, [*dict.fromkeys(changed)]
 
 
 def put(target: Path) -> str:
@@ -133,7 +130,7 @@ def put(target: Path) -> str:
     """
     from ovectors.explorer.data import as_json
 
-    rows, left_out = shown()
+    rows, changed = shown()
     place = target / SHOWN_IN
     for row in rows:
         (place / row["file"]).parent.mkdir(parents=True, exist_ok=True)
@@ -143,4 +140,4 @@ def put(target: Path) -> str:
     (place / "index.js").write_text(f"ovectorsExplorer.list({as_json(listed)});\n", "utf-8")
     models = [f"`{name}`" for name in dict.fromkeys(row["model"] for row in rows)]
     said = f"There are data of {', '.join(models)}." if models else "There are no data yet."
-    return "\n".join([said, *(f"- Left out: {line}" for line in left_out)])
+    return " ".join([said, *changed])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ovectors.catalogue import catalogue
 from ovectors.claims import RULES
 from ovectors.landing.ranges import Axis, axis_of, drawn_range, number
-from ovectors.prose.common import listed, title
+from ovectors.prose.common import listed, quantisation, quantised_sentence, title
 from ovectors.prose.front import claim_name, reason
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ STATEMENTS = {
 """Every claim as a sentence that can be true or false."""
 
 _MARKS = {"supported": "✓", "partly": "◐", "not supported": "✗", "not testable here": "?"}
+_MADE_HERE = "trained from scratch by this project to run at once, offline, with nothing fetched"
 SHOWN, PUBLISHED_SHOWN = 5, 3
 """So many relations, and published numbers, stand on a card; the others are folded under it."""
 
@@ -43,11 +44,13 @@ class Card:
     Attributes:
         page: the chapter's page, relative to the first page.
         provenance: of the run, as in its manifest.
+        command: the command line that makes the run again.
     """
 
     claim: Claim
     page: str
     provenance: Mapping[str, Any]
+    command: str
 
 
 def main_criteria(claim: Claim) -> list[Measured]:
@@ -64,31 +67,35 @@ def deck(cards: Sequence[Card]) -> str:
     return f'<div class="claim-deck">\n{"".join(map(card_html, cards))}</div>\n' if cards else ""
 
 
-def verdict_list(cards: Sequence[Card], others: Iterable[Claim] = ()) -> str:
+def verdict_list(cards: Sequence[Card], others: Sequence[Card] = ()) -> str:
     """Every verdict in a line, each leading to its card; "" where there is none.
 
-    `others` are claims on further models: whether their verdict is the same stands behind.
+    `others` are of further models: whether their verdict is the same stands behind. A claim that
+    only they were asked follows, and leads to the page of the first of them.
     """
-    others = list(others)
-    chips = "".join(
+    chips = [
         f'<li><a href="#claim-{card.claim.id}">{claim_name(card.claim.id)}</a>'
-        f"{_badge(card.claim.verdict)}{_elsewhere(card.claim, others)}</li>\n"
+        f"{_badge(card.claim.verdict)}{_elsewhere(card.claim.id, others, card.claim.verdict)}</li>"
         for card in cards
-    )
-    return f'<ul class="verdict-list">\n{chips}</ul>\n' if cards else ""
-
-
-def _elsewhere(claim: Claim, others: Iterable[Claim]) -> str:
-    """The verdict on a claim on further models, in few words."""
-    found = [one for one in others if one.id == claim.id]
-    same = [one.model for one in found if one.verdict == claim.verdict]
-    said = [f"same on {html.escape(listed(same))}"] if same else []
-    said += [
-        f"{one.verdict} on {html.escape(one.model)}"
-        for one in found
-        if one.verdict != claim.verdict
     ]
-    return f" <small>{'; '.join(said)}</small>" if said else ""
+    asked = {card.claim.id for card in cards}
+    further = {card.claim.id: card.page for card in reversed(others)}
+    chips += [
+        f'<li><a href="{further[claim]}">{claim_name(claim)}</a>{_elsewhere(claim, others)}</li>'
+        for claim in dict.fromkeys(card.claim.id for card in others)
+        if claim not in asked
+    ]
+    return "\n".join(['<ul class="verdict-list">', *chips, "</ul>\n"]) if cards else ""
+
+
+def _elsewhere(claim: str, others: Iterable[Card], verdict: str = "") -> str:
+    """The verdicts on a claim on further models, in few words; `verdict` is that of the first."""
+    found: dict[str, list[str]] = {"same": []}
+    for one in (card.claim for card in others if card.claim.id == claim):
+        said = "same" if one.verdict == verdict else one.verdict
+        found.setdefault(said, []).append(html.escape(one.model))
+    told = "; ".join(f"{said} on {listed(names)}" for said, names in found.items() if names)
+    return f" <small>{told}</small>" if told else ""
 
 
 def count_sentence(cards: Sequence[Card]) -> str:
@@ -103,28 +110,37 @@ def count_sentence(cards: Sequence[Card]) -> str:
     return f"{said} The rules were written down before the runs."
 
 
-def model_sentence(cards: Sequence[Card], others: Iterable[Claim] = ()) -> str:
+def model_sentence(cards: Sequence[Card], others: Sequence[Card] = ()) -> str:
     """What kind of model the verdicts are on, and on which there are `others`, as Markdown."""
-    said = _kind_of_model(cards)
-    further = [f"`{name}`" for name in dict.fromkeys(one.model for one in others)]
-    if not (cards and further):
-        return said
-    return f"{said} {listed(further)} {'was' if len(further) == 1 else 'were'} asked the same."
-
-
-def _kind_of_model(cards: Sequence[Card]) -> str:
     if not cards:
         return "None has been run yet."
-    loaded, name = cards[0].provenance.get("model", {}), cards[0].claim.model
-    count = loaded.get("parameters")
+    name, count = cards[0].claim.model, cards[0].provenance.get("model", {}).get("parameters")
     size = f"{count / 1e6:,.1f} million parameters" if count else "an unknown number of parameters"
+    further = [*dict.fromkeys(card.claim.model for card in others)]
+    if _is_miniature(name):
+        said = [f"`{name}` is a {{term}}`miniature` of {size}, {_MADE_HERE}. What is found on it"]
+        said += ["is a finding about it, and never stands in for the models of the paper."]
+    else:
+        said = [f"`{name}` has {size}.", quantised_sentence(name)]
+        said += ["What is found on it is a finding about it."]
+    small = [one for one in further if _is_miniature(one) and not _is_miniature(name)]
+    kind = "a {term}`miniature`" if len(small) == 1 else "{term}`miniatures <miniature>`"
+    large = [one for one in further if one not in small]
+    for names, told in ((large, ""), (small, f", {kind} {_MADE_HERE},")):
+        shown = [_named(one) for one in names]
+        were = "was" if len(names) == 1 else "were"
+        said += [f"{listed(shown)}{told} {were} asked the same."] if names else []
+    return " ".join(filter(None, said))
+
+
+def _named(model: str) -> str:
+    kind = quantisation(model)
+    return f"`{model}` ({kind})" if kind else f"`{model}`"
+
+
+def _is_miniature(name: str) -> bool:
     known = catalogue().get(name)
-    if known is None or known.group != "miniature":
-        return f"`{name}` has {size}. What is found on it is a finding about it."
-    return (
-        f"`{name}` is a {{term}}`miniature` of {size}, trained from scratch by this project. What "
-        "is found on it is a finding about it, and never stands in for the models of the paper."
-    )
+    return known is not None and known.group == "miniature"
 
 
 def card_html(card: Card) -> str:
@@ -235,7 +251,7 @@ def _bounds(one: Measured, *, digits: int = 3) -> str:
 def _made(card: Card) -> str:
     """Cost, provenance, and the command that makes it again."""
     claim, made = card.claim, card.provenance
-    model, chapter = made.get("model", {}), int(claim.chapter[:2])
+    model = made.get("model", {})
     parts: list[str] = []
     if claim.cost:
         memory = f"{claim.cost.peak_memory_bytes / 1e9:.1f} GB"
@@ -246,11 +262,10 @@ def _made(card: Card) -> str:
         )
     parts += [f"{name} {made['versions'][name]}" for name in ("torch",) if made.get("versions")]
     parts += [str(model["dtype"])] if model.get("dtype") else []
-    asked = html.escape(str(model.get("name", claim.model)))
-    command = f"ovectors run --model {asked} --chapter {chapter}"
+    parts += [f"quantised, {kind}"] if (kind := quantisation(claim.model)) else []
     return (
         f'<p class="claim-made">{_sentence(parts)}</p>'
-        f'<p class="claim-run">Run it yourself: <code>{command}</code></p>'
+        f'<p class="claim-run">Run it yourself: <code>{html.escape(card.command)}</code></p>'
     )
 
 

@@ -20,7 +20,7 @@ _WORD, _BARS, _BAR = 44, 170, 78  # where the words and the bars begin, and the 
 def shown_item(table: pd.DataFrame, relation: str = "world_capitals") -> pd.DataFrame:
     """The rows of the item that the picture is of, by layer; no row where nothing was run.
 
-    `table` is that of `experiments.stages.measure`: the paper's own item where it is in it.
+    `table` has the columns of `experiments.stages.measure`: the paper's own item where it is in it.
     """
     part = table[(table["relation"] == relation) & (table["form"] == "one_shot")]
     return example_items(part).sort_values("layer") if len(part) else part

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ovectors.experiments.stages.judge import APPLICATION
-from ovectors.prose.common import interval, listed, readable, title
+from ovectors.prose.common import (
+    interval,
+    listed,
+    quantisation,
+    quantised_sentence,
+    readable,
+    title,
+)
 from ovectors.prose.front import cell, claim_name
 from ovectors.studies import all_rules
 
@@ -47,11 +54,13 @@ def model_table(models: pd.DataFrame) -> str:
     for row in models.itertuples():
         items = "" if pd.isna(row.n_items) else "all" if row.n_items == 0 else f"{row.n_items:.0f}"
         commit = f", commit {row.commit[:10]}" if row.commit and "committed" in row.origin else ""
-        cells = [f"`{row.model}`", size(row.parameters), row.kind, row.origin + commit]
+        kind = ", ".join(filter(None, (row.kind, quantisation(row.model))))
+        cells = [f"`{row.model}`", size(row.parameters), kind, row.origin + commit]
         dtype = "" if pd.isna(row.dtype) else row.dtype
         cells += [str(row.chapters), items, dtype, row.changed or "nothing"]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    told = [said for said in map(quantised_sentence, models["model"]) if said]
+    return "\n".join([*lines, "", " ".join(told)] if told else lines)
 
 
 def claim_list() -> str:

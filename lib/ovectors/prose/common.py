@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ovectors.catalogue import catalogue
 from ovectors.relations import MORE_RELATIONS, RELATIONS, TITLES, describe
 
 if TYPE_CHECKING:
@@ -76,9 +77,27 @@ def accuracy_of(found: Interval) -> str:
 def model_sentence(store: Store) -> str:
     """Which model this page is about, and how it ran. Ask once the first table is there."""
     made, model = store.provenance, store.model
-    return (
+    said = (
         f"**The model on this page:** `{model.name}`, {made['parameters'] / 1e6:,.1f} million "
         f"parameters, {model.n_layers} layers of width {model.d_model}, run in {made['dtype']}."
+    )
+    return f"{said} {quantised_sentence(model.name)}".rstrip()
+
+
+def quantisation(name: str) -> str:
+    """How the weights of a model of the catalogue are quantised, such as `Q4_K_M`; "" if not."""
+    kind = getattr(getattr(catalogue().get(name), "gguf", None), "quantisation", "")
+    return "" if kind in ("F32", "F16", "BF16") else kind
+
+
+def quantised_sentence(name: str) -> str:
+    """What it means that the weights of this model are quantised; "" where they are not."""
+    if not (kind := quantisation(name)):
+        return ""
+    return (
+        f"The weights of `{name}` are quantised ({kind}): rounded to four to eight bits by its "
+        "makers' recipe, and dequantised to be run. It is a model of its own right; its numbers "
+        "are not those of the unquantised model."
     )
 
 
