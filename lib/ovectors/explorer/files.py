@@ -114,6 +114,7 @@ def shown() -> tuple[list[dict[str, Any]], list[str]]:
         changed = (
             spec is not None
             and spec.folder is not None
+            and catalogue.is_here(spec)
             and found.get("made", {}).get("identity") != identity(spec)
         )
         if changed:
