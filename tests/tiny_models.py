@@ -85,7 +85,11 @@ def tiny_config(case: str) -> PretrainedConfig:
 
 def tiny_model(case: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> PreTrainedModel:
     """A fresh random model in evaluation mode; the same weights for the same case and seed."""
-    model = AutoModelForCausalLM.from_config(tiny_config(case)).eval()
+    return randomise(AutoModelForCausalLM.from_config(tiny_config(case)), seed).to(dtype)
+
+
+def randomise(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+    """Give every parameter random numbers, in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weights in model.named_parameters():
@@ -95,7 +99,7 @@ def tiny_model(case: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) 
                 weights.copy_(noise if embeds else noise * 1.5 / weights.shape[-1] ** 0.5)
             else:
                 weights.copy_(0.3 * noise if name.endswith("bias") else 1 + 0.3 * noise)
-    return model.to(dtype)
+    return model.eval()
 
 
 @cache

@@ -144,8 +144,8 @@ def _write(path: Path, folder: Path) -> dict:
         raise UserError(f"{path.name} lacks {len(lacking)} tensors, {lacking[0]} among them")
     if ignored := _ignored(reader, model):
         raise UserError(
-            f"{path.name} holds {len(ignored)} tensors that transformers would ignore, "
-            f"{ignored[0]} among them: the model would not be the one in the file"
+            f"{path.name} holds {ignored[0]}{' and more' * (len(ignored) > 1)}, which transformers "
+            "would ignore: the model would not be the one in the file"
         )
     # What was read from a GGUF file cannot be saved: a fresh model of the same weights can.
     config = copy.deepcopy(model.config)
@@ -168,7 +168,8 @@ def _write(path: Path, folder: Path) -> dict:
 
 
 def _ignored(reader: GGUFReader, model) -> list[str]:
-    """The tensors of the file that are no part of the model that transformers made of it."""
+    """What of the file is no part of the model that transformers made of it: tensors, and a
+    scaling of positions."""
     from transformers.modeling_gguf_pytorch_utils import (
         TENSOR_PROCESSORS,
         TensorProcessor,
@@ -178,7 +179,11 @@ def _ignored(reader: GGUFReader, model) -> list[str]:
     architecture = str(reader.fields["general.architecture"].contents())
     processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config=model.config.to_dict())
     known = get_gguf_hf_weights_map(model, processor)
-    return [tensor.name for tensor in reader.tensors if tensor.name not in known]
+    ignored = [tensor.name for tensor in reader.tensors if tensor.name not in known]
+    scaling = f"{architecture}.rope.scaling.factor"
+    if scaling in reader.fields and "'rope_type': 'default'" in str(model.config.rope_parameters):
+        ignored += [scaling] if reader.fields[scaling].contents() not in (0, 1) else []
+    return ignored
 
 
 def _quantisation(reader: GGUFReader, types: Counter) -> str:
