@@ -80,7 +80,7 @@ def config_of(spec: ModelSpec) -> PretrainedConfig:
     if family == "gemma-3":
         return Gemma3TextConfig(**wide, vocab_size=262144, head_dim=256)
     if family == "qwen2.5-coder":
-        return Qwen2Config(**wide, vocab_size=151936, tie_word_embeddings=True)
+        return Qwen2Config(**wide, vocab_size=151936, tie_word_embeddings=False)
     tied = size in ("0.6b", "1.7b", "4b")
     return Qwen3Config(**wide, vocab_size=151936, head_dim=128, tie_word_embeddings=tied)
 
