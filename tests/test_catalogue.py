@@ -13,11 +13,13 @@ import yaml
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    Gemma3TextConfig,
     GPT2Config,
     GPTJConfig,
     GPTNeoXConfig,
     LlamaConfig,
     PretrainedConfig,
+    Qwen2Config,
     Qwen3Config,
 )
 
@@ -35,13 +37,14 @@ from ovectors.catalogue import (
 from ovectors.errors import UserError
 from tiny_models import save_tiny
 
-# name: heads (GPT-2, BLOOM); heads, vocabulary (Pythia); FFN, heads, kv heads (Llama, Qwen3)
+# name: heads (GPT-2, BLOOM); heads, vocabulary (Pythia); FFN, heads, kv heads (all others)
 GPT2 = {"gpt2": 12, "gpt2-medium": 16, "gpt2-large": 20, "gpt2-xl": 25}
 BLOOM = {"560m": 16, "1b1": 16, "1b7": 16, "3b": 32, "7b1": 32}
 PYTHIA = {"70m": (8, 50304), "160m": (12, 50304), "410m": (16, 50304), "1b": (8, 50304)}
 PYTHIA |= {"1.4b": (16, 50304), "2.8b": (32, 50304), "6.9b": (32, 50432), "12b": (40, 50688)}
 LLAMA = {"1b": (8192, 32, 8), "3b": (8192, 24, 8)}
 QWEN3 = {"0.6b": (3072, 16, 8), "1.7b": (6144, 16, 8), "4b": (9728, 32, 8)}
+QWEN2 = {"0.5b": (4864, 14, 2), "1.5b": (8960, 12, 2)}
 QWEN3 |= {"8b": (12288, 32, 8), "14b": (17408, 40, 8), "32b": (25600, 64, 8)}
 
 
@@ -62,11 +65,22 @@ def config_of(spec: ModelSpec) -> PretrainedConfig:
         return GPTNeoXConfig(
             **wide, num_attention_heads=heads, vocab_size=vocabulary, intermediate_size=inner
         )
-    inner, heads, shared = (LLAMA if family == "llama-3.2" else QWEN3)[size]
+    if family == "smollm2":
+        inner, heads, shared = 1536, 9, 3
+    elif family == "gemma-3":
+        inner, heads, shared = 2048, 4, 1
+    else:
+        inner, heads, shared = {"llama-3.2": LLAMA, "qwen2.5-coder": QWEN2}.get(family, QWEN3)[size]
     wide |= {"intermediate_size": inner, "num_attention_heads": heads}
     wide |= {"num_key_value_heads": shared}
     if family == "llama-3.2":
         return LlamaConfig(**wide, vocab_size=128256, tie_word_embeddings=True)
+    if family == "smollm2":
+        return LlamaConfig(**wide, vocab_size=49152, tie_word_embeddings=True)
+    if family == "gemma-3":
+        return Gemma3TextConfig(**wide, vocab_size=262144, head_dim=256)
+    if family == "qwen2.5-coder":
+        return Qwen2Config(**wide, vocab_size=151936, tie_word_embeddings=False)
     tied = size in ("0.6b", "1.7b", "4b")
     return Qwen3Config(**wide, vocab_size=151936, head_dim=128, tie_word_embeddings=tied)
 
@@ -100,7 +114,8 @@ def test_everything_that_is_promised_is_in_it() -> None:
     } <= set(catalogue())
     for name, spec in catalogue().items():
         assert spec.name == name
-        assert (spec.hub_id is None) != (spec.folder is None)
+        assert (spec.hub_id is None) == (spec.group == "miniature")
+        assert (spec.folder is None) == (spec.group != "miniature" and spec.gguf is None)
         assert spec.revision is None or len(spec.revision) == 40
 
 

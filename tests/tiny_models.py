@@ -177,7 +177,12 @@ def random_model(
     attention: str | None = None,
 ) -> PreTrainedModel:
     """The model of a configuration, with random weights, also where they would be zeros or ones."""
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    return randomise(model, seed).to(dtype)
+
+
+def randomise(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+    """Give every parameter random numbers, in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weights in model.named_parameters():
@@ -187,7 +192,7 @@ def random_model(
                 weights.copy_(noise if embeds else noise * 1.5 / weights.shape[-1] ** 0.5)
             else:
                 weights.copy_(0.3 * noise if name.endswith("bias") else 1 + 0.3 * noise)
-    return model.to(dtype)
+    return model.eval()
 
 
 def awkward_llama(dtype: torch.dtype = torch.float32) -> PreTrainedModel:

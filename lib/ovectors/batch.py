@@ -132,7 +132,8 @@ def plan(
 
 
 def _job(chapter: Chapter, spec: ModelSpec, given: Mapping[str, Any], *, force: bool) -> Job:
-    asked = spec.name if spec.group != "other" else str(spec.folder or spec.hub_id)
+    own = spec.source if spec.hub_id else str(spec.folder)
+    asked = spec.name if spec.group != "other" else own
     parameters = check_parameters(chapter, {**fitting.settled(asked, given), "model": asked})
     parts = _parts(chapter, parameters, spec)
     return Job(

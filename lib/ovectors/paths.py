@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import platformdirs
+
 
 def find_root() -> Path:
     """The folder that holds `pyproject.toml` and `chapters/`.
@@ -30,3 +32,5 @@ RUNS = BOOK / "runs"
 PUBLISHED = BOOK / "results"
 MODELS = ROOT / "models"
 BUILD = ROOT / "_build"
+# What was fetched, outside the checkout: it is large, and other checkouts use it too.
+CACHE = Path(os.environ.get("OVECTORS_CACHE") or platformdirs.user_cache_dir("ovectors")).resolve()

@@ -148,12 +148,14 @@ def place_of(chapter: Chapter, spec: ModelSpec) -> Place:
 def folder_of(spec: ModelSpec) -> str:
     """The name of the folder of a model's runs.
 
-    A folder that is in no catalogue keeps its name and gets six letters of its path's hash: it
-    must not share results with another folder of that name, or stand in for a catalogue model.
+    A folder that is in no catalogue keeps its name and gets six letters of its path's hash, or of
+    the hash of the GGUF file that it was converted from: it must not share results with another
+    folder of that name, or stand in for a catalogue model.
     """
     name = results.folder_name(spec.name)
     if spec.folder is not None and spec.group == "other":
-        name += "-" + keys.text_hash(str(spec.folder.resolve()))[:6]
+        path = keys.text_hash(str(spec.folder.resolve()))
+        name += "-" + (spec.gguf.sha256 if spec.gguf else path)[:6]
     return name
 
 

@@ -81,18 +81,21 @@ def model_sentence(store: Store) -> str:
         f"**The model on this page:** `{model.name}`, {made['parameters'] / 1e6:,.1f} million "
         f"parameters, {model.n_layers} layers of width {model.d_model}, run in {made['dtype']}."
     )
-    return f"{said} {quantised_sentence(model.name)}".rstrip()
+    return f"{said} {quantised_sentence(model.name, made.get('quantisation'))}".rstrip()
 
 
-def quantisation(name: str) -> str:
-    """How the weights of a model of the catalogue are quantised, such as `Q4_K_M`; "" if not."""
-    kind = getattr(getattr(catalogue().get(name), "gguf", None), "quantisation", "")
+def quantisation(name: str, kind: str | None = None) -> str:
+    """How the weights of a model are quantised, such as `Q4_K_M`; "" if they are not. `kind` is
+    what its file says, None for what the catalogue does."""
+    if kind is None:
+        spec = catalogue().get(name)
+        kind = spec.gguf.quantisation if spec and spec.gguf else ""
     return "" if kind in ("F32", "F16", "BF16") else kind
 
 
-def quantised_sentence(name: str) -> str:
+def quantised_sentence(name: str, kind: str | None = None) -> str:
     """What it means that the weights of this model are quantised; "" where they are not."""
-    if not (kind := quantisation(name)):
+    if not (kind := quantisation(name, kind)):
         return ""
     return (
         f"The weights of `{name}` are quantised ({kind}): rounded to four to eight bits by its "
