@@ -157,6 +157,8 @@ def _write(path: Path, folder: Path) -> dict:
     fresh.tie_weights()
     fresh.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    # A GGUF file does not say how text is normalised; the class of the family does (Qwen's: NFC).
+    AutoTokenizer.from_pretrained(folder, **here).save_pretrained(folder)
     types = Counter(tensor.tensor_type.name for tensor in reader.tensors)
     packages = ("torch", "transformers", "gguf")
     return {
