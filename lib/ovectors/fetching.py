@@ -98,8 +98,7 @@ def fetch(
 def _check_disk(spec: ModelSpec, work: Path) -> None:
     """UserError where the disk has no room for the file twice, or for it and the folder."""
     folder = spec.parameters * BYTES[spec.dtype]
-    there = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-    needed = spec.gguf.bytes + max(spec.gguf.bytes, folder) + SLACK - there
+    needed = spec.gguf.bytes + max(spec.gguf.bytes, folder) + SLACK - _size(work)
     free = shutil.disk_usage(work).free
     if free < needed:
         raise UserError(
@@ -232,7 +231,7 @@ def _download(
     try:
         while process.poll() is None:
             time.sleep(0.1)
-            size = sum(_size(path) for path in into.rglob("*") if path != said)
+            size = _size(into)
             if size > seen:
                 seen, since = size, time.monotonic()
                 moved(seen)
@@ -249,11 +248,14 @@ def _download(
     return last.removeprefix("ERROR: ")[:160]
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except OSError:  # it has been renamed meanwhile
-        return 0
+def _size(folder: Path) -> int:
+    """Bytes of all files below a folder, in which others may be at work: what goes is not there."""
+    found = 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found += os.stat(os.path.join(inside, name)).st_size
+    return found
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def converted(text: str) -> Path:
         if known := [*paths.CACHE.glob(f"*-{sha256[:12]}/{MANIFEST}")]:
             return known[0].parent
         name = re.sub(r"[^\w.-]+", "-", path.stem).lstrip(".-") or "model"
-        gguf = Gguf(file=path.name, sha256=sha256, bytes=state.st_size, quantisation="?")
+        gguf = Gguf(file=path.name, sha256=sha256, bytes=state.st_size, quantisation="")
         folder = converted_folder(name, sha256)
         spec = ModelSpec(name=name, hub_id=hub_id, folder=folder, gguf=gguf)
     return convert(path, spec, source=f"the hub, {text}" if hub_id else f"the file {path.name}")
@@ -112,10 +112,10 @@ def convert(path: Path, spec: ModelSpec, *, source: str) -> Path:
             bars = contextlib.redirect_stderr(io.StringIO())  # one of them cannot be switched off
             with _plainly("the GGUF file", path.name), bars:
                 told = _write(path, work)
-            kind = spec.gguf.quantisation
-            quantisation = told.pop("quantisation") if kind == "?" else kind
+            said = told.pop("quantisation")
             told |= {"name": spec.name, "hub_id": spec.hub_id, "source": source}
-            told["gguf"] = {**asdict(spec.gguf), "quantisation": quantisation}
+            told["gguf"] = asdict(spec.gguf)
+            told["gguf"]["quantisation"] = spec.gguf.quantisation or said
             told["files"] = {one.name: one.stat().st_size for one in sorted(work.iterdir())}
             results.write_json(work / MANIFEST, told)
             shutil.rmtree(folder, ignore_errors=True)
