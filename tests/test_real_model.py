@@ -6,7 +6,6 @@ without a cache. It takes nothing of the library but the texts of prompts, argum
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from ovectors.encoding import EncodedPrompts, encode_relation
 from ovectors.errors import UserError
 from ovectors.experiments.retrieval.measure import ablation
 from ovectors.experiments.stages.measure import stages
+from ovectors.fetching import fetch
 from ovectors.interventions import Replace
 from ovectors.models import LanguageModel, load_model
 from ovectors.sweeps import SLOW, sweep
@@ -35,20 +35,15 @@ NOISE = 1e-4  # logits that are nearer than this are ordered by rounding alone
 @pytest.fixture(scope="module")
 def folder() -> Path:
     """The model's folder in the user's cache, fetched if it is not there: 93 MB."""
-    # Until there is `ovectors fetch`, this variable may name the folder.
-    if named := os.environ.get("OVECTORS_SMOLLM2"):
-        return Path(named)
-    fetching = pytest.importorskip("ovectors.fetching")
     try:
-        return fetching.fetch("smollm2-135m", accept=lambda terms: False)
+        return fetch("smollm2-135m", accept=lambda terms: False)
     except UserError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> LanguageModel:
-    # Until the self-check takes it, it is not asked.
-    return load_model(folder, dtype="float32", device="cpu", check=False)
+    return load_model("smollm2-135m", dtype="float32", device="cpu")
 
 
 # The oracle ---------------------------------------------------------------------------------------
