@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from ovectors.statistics import Interval
 
 Verdict = Literal["supported", "partly", "not supported", "not testable here"]
+Kind = Literal["precondition", "paper", "guard", "control"]
 LEAST_ITEMS = 20
 """Fewer items than this on a relation are no test of it."""
 
@@ -33,7 +34,9 @@ class Rule:
         section: where the paper makes the claim; "" where it does not.
         question: what is asked.
         sentence: the rule, in one sentence that the page shows.
-        needed: on how many relations every criterion must hold for `supported`.
+        needed: on how many relations every criterion must hold for `supported`, and how many have
+            to be testable at all.
+        share: the same as a share of the testable relations, where that is more.
     """
 
     id: str
@@ -42,28 +45,32 @@ class Rule:
     question: str
     sentence: str
     needed: int
+    share: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """One criterion on one relation: it holds where the whole interval lies above `bound`.
 
-    It never holds on fewer than LEAST_ITEMS items. `paper` marks the comparison that the paper
-    itself made; the others are controls that it did not make. `guard` marks a control without which
-    the paper's comparison means nothing, so that it counts for `partly` too.
+    Attributes:
+        kind: "precondition": without it the relation tests nothing (the model answers; there is
+            room to gain); "paper": the comparison that the paper itself made; "control": one that
+            it did not make; "guard": a control without which the paper's comparison means nothing,
+            so that it counts for `partly` too.
     """
 
     relation: str
     criterion: str
     found: Interval
     bound: float
-    paper: bool = False
-    guard: bool = False
+    kind: Kind = "control"
 
     @property
-    def holds(self) -> bool:
-        """False too where the interval has no bounds (NaN)."""
-        return self.found.n >= LEAST_ITEMS and bool(self.found.low > self.bound)
+    def holds(self) -> bool | None:
+        """None where it was not measured: on fewer than LEAST_ITEMS items, or without bounds."""
+        if self.found.n < LEAST_ITEMS or math.isnan(self.found.low):
+            return None
+        return bool(self.found.low > self.bound)
 
 
 RULES = {
@@ -168,7 +175,8 @@ of relations they stand for."""
 
 
 class Measured(BaseModel):
-    """A number of a verdict, with its interval; bound to guard as in its `Evidence`."""
+    """A number of a verdict, with its interval; bound, holds and kind as in its `Evidence`, and no
+    bound or kind for a number that is only shown beside it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -180,8 +188,18 @@ class Measured(BaseModel):
     n: int
     bound: float | None = None
     holds: bool | None = None
-    paper: bool = False
-    guard: bool = False
+    kind: Kind | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_before(cls, told: object) -> object:
+        """Claims of before 2026-11-29 told two of the kinds by flags."""
+        if isinstance(told, dict) and {"paper", "guard"} & told.keys():
+            told = dict(told)
+            flags = {"paper": told.pop("paper", False), "guard": told.pop("guard", False)}
+            named = next((kind for kind, is_it in flags.items() if is_it), "control")
+            told["kind"] = named if told.get("bound") is not None else None
+        return told
 
 
 class Published(BaseModel):
@@ -235,30 +253,46 @@ def judge(
 ) -> Claim:
     """Apply a rule to its evidence.
 
-    Not testable here: `untestable` names a reason, or no relation has LEAST_ITEMS items. Supported:
-    on `rule.needed` relations every criterion holds. Partly: on at least one relation every
-    criterion holds, or on `rule.needed` relations the paper's own does, with the guards that give
-    it a meaning. Not supported otherwise. `context` is further numbers that the card shows and
-    the verdict does not use.
+    A relation is tested where all its preconditions hold and the paper's comparison was measured on
+    LEAST_ITEMS items. Not testable here: `untestable` names a reason, or fewer relations are tested
+    than the rule needs. Supported: on as many as it needs every criterion holds. Partly: on at
+    least one every criterion holds, or on as many as it needs the paper's own does and no guard
+    fails. Not supported otherwise. A control that was not measured has neither held nor failed.
+    `context` is further numbers that the card shows and the verdict does not use.
     """
-    tested = {one.relation for one in evidence if one.found.n >= LEAST_ITEMS}
-    counted = [one for one in evidence if one.relation in tested]
-    passed = _where_all_hold(counted)
-    as_paper = _where_all_hold([one for one in counted if one.paper or one.guard])
-    if untestable or not counted:
-        most = max((one.found.n for one in evidence), default=0)
-        verdict = "not testable here"
-        why = untestable or f"at most {most} items, and {LEAST_ITEMS} are needed"
-    elif len(passed) >= rule.needed:
+    relations = _by_relation(evidence)
+    untested = {name: why for name, own in relations.items() if (why := _untested(own))}
+    tested = {
+        name: [one for one in own if one.kind != "precondition"]
+        for name, own in relations.items()
+        if name not in untested
+    }
+    needed = max(rule.needed, math.ceil(rule.share * len(tested)))
+    passed = [name for name, own in tested.items() if all(one.holds for one in own)]
+    as_paper = [
+        name
+        for name, own in tested.items()
+        if all(one.holds for one in own if one.kind == "paper")
+        and not any(one.holds is False for one in own if one.kind == "guard")
+    ]
+    if untestable or len(tested) < rule.needed:
+        verdict, why = "not testable here", untestable or _too_few(rule, tested, untested)
+    elif len(passed) >= needed:
         verdict, why = "supported", f"every criterion holds on {_named(passed)}"
     elif passed:
         verdict = "partly"
-        why = f"every criterion holds on {_named(passed)} only, and {rule.needed} are needed"
-    elif len(as_paper) >= rule.needed:
+        why = f"every criterion holds on {_named(passed)} only, and {needed} are needed"
+        why += _short_of({name: tested[name] for name in tested if name not in passed})
+    elif len(as_paper) >= needed:
         verdict = "partly"
-        why = f"the paper's own comparison holds on {_named(as_paper)}, the controls do not"
+        why = f"the paper's own comparison holds on {_named(as_paper)}"
+        why += _short_of({name: tested[name] for name in as_paper})
     else:
-        verdict, why = "not supported", _missing(counted)
+        verdict = "not supported"
+        why = _short_of(tested).removeprefix("; ")
+        if as_paper:
+            where = f"the paper's own comparison holds on {_named(as_paper)} only"
+            why = f"{where}, and {needed} are needed; {why}"
     return Claim(
         id=rule.id,
         chapter=rule.chapter,
@@ -271,6 +305,64 @@ def judge(
         verdict=verdict,
         why=why,
     )
+
+
+def _by_relation(evidence: Sequence[Evidence]) -> dict[str, list[Evidence]]:
+    found: dict[str, list[Evidence]] = {}
+    for one in evidence:
+        found.setdefault(one.relation, []).append(one)
+    return found
+
+
+def _untested(evidence: Sequence[Evidence]) -> str:
+    """Why the evidence on one relation tests nothing; "" where it does."""
+    for one in evidence:
+        if one.kind == "precondition" and not one.holds:
+            if one.holds is None:
+                return f"{one.criterion}: {_items(one)}"
+            return f"{one.criterion} {one.found.value:.2f}, not clearly above {one.bound:g}"
+        if one.kind == "paper" and one.holds is None:
+            return _items(one)
+    return ""
+
+
+def _items(one: Evidence) -> str:
+    """How few items a piece of evidence has."""
+    few = one.found.n < LEAST_ITEMS
+    return f"{one.found.n} items, {LEAST_ITEMS} are needed" if few else "it has no interval"
+
+
+def _too_few(rule: Rule, tested: Mapping[str, object], untested: Mapping[str, str]) -> str:
+    """Why fewer relations are tested than the rule needs."""
+    said = "; ".join(f"{_named([name])} ({why})" for name, why in untested.items())
+    counts = f"{len(tested)} of {len(tested) + len(untested)} relations can be tested"
+    return f"{counts}, and {rule.needed} are needed{': ' * bool(said)}{said}"
+
+
+def _short_of(tested: Mapping[str, Sequence[Evidence]]) -> str:
+    """What fails on these relations, the paper's comparison before controls, and what nobody
+    measured: the first of each kind on each relation."""
+    parts = {
+        "the paper's own comparison fails on": ("paper", False),
+        "it means nothing, by its control, on": ("guard", False),
+        "a control fails on": ("control", False),
+        "not measured on": ("control", None),
+    }
+    said, told = "", set()
+    for what, (kind, holds) in parts.items():
+        kinds = ("guard", "control") if holds is None else (kind,)
+        found = {}
+        for name, own in tested.items():
+            for one in own:
+                if one.kind in kinds and one.holds is holds and (holds is None or name not in told):
+                    found.setdefault(name, []).append(one.criterion)
+        told |= found.keys() if holds is False else set()
+        named = [
+            f"{_named([name])} ({', '.join(criteria if holds is None else criteria[:1])})"
+            for name, criteria in found.items()
+        ]
+        said += f"; {what} {', '.join(named)}" if named else ""
+    return said
 
 
 def published(claim_id: str, model: str = "") -> list[Published]:
@@ -297,7 +389,7 @@ def context(relation: str, name: str, found: Interval) -> Measured:
 
 def _measured(one: Evidence) -> Measured:
     shown = context(one.relation, one.criterion, one.found)
-    told = {"bound": one.bound, "holds": one.holds, "paper": one.paper, "guard": one.guard}
+    told = {"bound": one.bound, "holds": one.holds, "kind": one.kind}
     return shown.model_copy(update=told)
 
 
@@ -307,21 +399,5 @@ def _numbers(found: Interval) -> dict[str, float | None]:
     return {name: None if math.isnan(number) else number for name, number in named.items()}
 
 
-def _where_all_hold(evidence: Sequence[Evidence]) -> list[str]:
-    """The relations on which every one of these pieces of evidence holds."""
-    failed = {one.relation for one in evidence if not one.holds}
-    return [name for name in dict.fromkeys(one.relation for one in evidence) if name not in failed]
-
-
 def _named(relations: Sequence[str]) -> str:
     return ", ".join(name.replace("_", " ") for name in relations)
-
-
-def _missing(evidence: Sequence[Evidence]) -> str:
-    """What fails: for each relation its first criterion that does."""
-    first: dict[str, str] = {}
-    for one in evidence:
-        if not one.holds:
-            first.setdefault(one.relation, one.criterion)
-    failed = [f"{name.replace('_', ' ')} ({criterion})" for name, criterion in first.items()]
-    return "it fails on " + ", ".join(failed)

@@ -40,6 +40,7 @@ class OwnRule(BaseModel):
     question: str = Field(pattern=r"^[^\n]+\?$")
     sentence: str = Field(pattern=r"^[^\n]+\.$")
     needed: int = Field(ge=1)
+    share: float = Field(default=0.0, ge=0, le=1)
 
 
 def folder(chapter: str) -> Path:
@@ -139,6 +140,5 @@ def _evidence(one: Measured) -> Evidence:
         criterion=one.name,
         found=Interval(n=one.n, **numbers),
         bound=one.bound,
-        paper=one.paper,
-        guard=one.guard,
+        kind=one.kind,
     )

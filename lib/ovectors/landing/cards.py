@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from ovectors.catalogue import catalogue
 from ovectors.claims import RULES
 from ovectors.landing.ranges import Axis, axis_of, drawn_range, number
-from ovectors.prose.common import listed, quantisation, quantised_sentence, title
+from ovectors.prose.common import (
+    holds_in_words,
+    listed,
+    quantisation,
+    quantised_sentence,
+    title,
+)
 from ovectors.prose.front import claim_name, reason
 
 if TYPE_CHECKING:
@@ -58,7 +64,7 @@ def main_criteria(claim: Claim) -> list[Measured]:
 
     The criteria before it are conditions, such as that the model answers at all.
     """
-    last = {one.relation: one for one in claim.measured if one.paper}
+    last = {one.relation: one for one in claim.measured if one.kind == "paper"}
     return list(last.values())
 
 
@@ -224,7 +230,7 @@ def _judged(claim: Claim) -> str:
         f"<tr><td>{html.escape(title(one.relation))}</td><td>{html.escape(one.name)}</td>"
         f"<td>{number(one.value, digits=3)}</td><td>{_bounds(one)}</td><td>{one.n}</td>"
         f"<td>{'' if one.bound is None else f'{one.bound:g}'}</td>"
-        f"<td>{ {None: '', True: 'yes', False: 'no'}[one.holds] }</td></tr>"
+        f"<td>{holds_in_words(one)}</td></tr>"
         for one in claim.measured
     )
     heads = ("relation", "measured", "value", "interval", "n", "has to exceed", "holds")

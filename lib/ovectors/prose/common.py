@@ -141,12 +141,12 @@ def claim_block(claim: Claim) -> str:
 def _evidence(measured: Sequence[Measured]) -> list[str]:
     """The lines of a table of all numbers; where these are many, those that nothing was judged by
     are folded, and if the others are many too, all are."""
-    judged = [one for one in measured if one.holds is not None]
+    judged = [one for one in measured if one.bound is not None]
     if len(measured) <= MANY_NUMBERS:
         return _numbers_table(measured)
     if len(judged) > MANY_NUMBERS:
         return _folded(f"All {len(measured)} numbers of this verdict", measured)
-    aside = [one for one in measured if one.holds is None]
+    aside = [one for one in measured if one.bound is None]
     said = f"{len(aside)} more numbers, which the verdict does not use"
     return [*_numbers_table(judged), "", *_folded(said, aside)]
 
@@ -163,10 +163,17 @@ def _numbers_table(measured: Sequence[Measured]) -> list[str]:
     ]
     for one in measured:
         bound = "" if one.bound is None else f"{one.bound:g}"
-        holds = {None: "", True: "yes", False: "no"}[one.holds]
+        holds = holds_in_words(one)
         name, shown = readable(one.name), _measured(one.value, one.low, one.high)
         lines.append(f"| {title(one.relation)} | {name} | {shown} | {one.n} | {bound} | {holds} |")
     return lines
+
+
+def holds_in_words(one: Measured) -> str:
+    """Whether a number of a verdict is as its rule asks; "" for one that no rule asks about."""
+    if one.bound is None:
+        return ""
+    return {None: "not measured", True: "yes", False: "no"}[one.holds]
 
 
 def _measured(value: float | None, low: float | None, high: float | None) -> str:

@@ -118,7 +118,7 @@ def evidence(
             criterion=RAISES,
             found=paired(own, control, **options),
             bound=0,
-            paper=True,
+            kind="paper",
         ),
         Evidence(
             relation=relation, criterion=beaten, found=paired(own, against, **options), bound=0

@@ -177,12 +177,18 @@ def claim(table: pd.DataFrame, *, model: str, relations: Sequence[str], seed: in
     for relation in relations:
         items = _per_item(table[table["relation"] == relation])
         known = share(items["correct"].to_numpy(), confidence=confidence)
-        evidence.append(Evidence(relation=relation, criterion=ANSWERS, found=known, bound=0.1))
+        evidence.append(
+            Evidence(
+                relation=relation, criterion=ANSWERS, found=known, bound=0.1, kind="precondition"
+            )
+        )
         correct = table[(table["relation"] == relation) & table["correct"]]
         whole = [_of_item(item).has_signature for _, item in correct.groupby("item")]
         found = share(whole, confidence=confidence) if whole else nothing()
         evidence.append(
-            Evidence(relation=relation, criterion=SHOWS_STAGES, found=found, bound=0.5, paper=True)
+            Evidence(
+                relation=relation, criterion=SHOWS_STAGES, found=found, bound=0.5, kind="paper"
+            )
         )
     printed = claims.published("stages", model)
     return claims.judge(claims.RULES["stages"], evidence, model=model, published=printed)

@@ -125,7 +125,11 @@ def claim(
         named = {NONE: GAIN, RANDOM: CONTROLS[RANDOM]}
         for against, criterion in named.items():
             found = interval_of(chosen[chosen.index == against])
-            piece = {"relation": relation, "criterion": criterion, "paper": against == NONE}
+            piece = {
+                "relation": relation,
+                "criterion": criterion,
+            }
+            piece["kind"] = "paper" if against == NONE else "control"
             evidence.append(Evidence(**piece, found=found, bound=0))
         for row in own.to_dict("records"):
             if row["setting"] != CHOSEN or row["against"] == OTHER:

@@ -50,8 +50,7 @@ def evidence(
             criterion=criterion,
             found=value,
             bound=0,
-            paper=criterion == RAISES,
-            guard=criterion == MORE_THAN_OTHER,
+            kind={RAISES: "paper", MORE_THAN_OTHER: "guard"}.get(criterion, "control"),
         )
         for criterion, value in found.items()
     ]

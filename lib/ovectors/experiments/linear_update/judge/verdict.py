@@ -52,9 +52,10 @@ def claim(
             by_ffn = own[(correct["made_by"] == FFN).to_numpy()]
             of_those = share(by_ffn == 1, confidence=confidence) if len(by_ffn) else nothing()
             context.append(claims.context(relation, OF_FFN_SWITCHES, of_those))
-        paper = {"relation": relation, "paper": True}
+        paper = {"relation": relation, "kind": "paper"}
+        answers = {"relation": relation, "kind": "precondition"}
         evidence += [
-            Evidence(criterion=ANSWERS, found=known, bound=0.1, **paper),
+            Evidence(criterion=ANSWERS, found=known, bound=0.1, **answers),
             Evidence(criterion=FFN_SWITCHES, found=made, bound=0.5, **paper),
             Evidence(criterion=COMES_BACK, found=back, bound=0.5, **paper),
             Evidence(relation=relation, criterion=MORE_THAN_RANDOM, found=more, bound=0.0),

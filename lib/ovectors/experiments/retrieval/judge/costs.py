@@ -119,13 +119,14 @@ def claim(
         own = whole[whole["relation"] == relation]
         for form, name in ((ABSTRACTIVE, "abstractive"), (EXTRACTIVE, "extractive")):
             found, named = interval_of(own[own["form"] == form]), f"accuracy on {name} prompts"
-            evidence.append(Evidence(relation=relation, criterion=named, found=found, bound=0.5))
+            piece = {"relation": relation, "criterion": named, "kind": "precondition"}
+            evidence.append(Evidence(**piece, found=found, bound=0.5))
         cost = lost[lost["relation"] == relation]
         for row in cost.groupby(["condition", "prompts"], sort=False):
             (condition, prompts), found = row[0], interval_of(row[1])
             if prompts == DIFFERENCE and condition == "zero":
                 named = {"relation": relation, "criterion": f"cost of the top third, {DIFFERENCE}"}
-                evidence.append(Evidence(**named, found=found, bound=0, paper=True))
+                evidence.append(Evidence(**named, found=found, bound=0, kind="paper"))
             elif prompts == DIFFERENCE or condition == "zero":
                 context.append(claims.context(relation, _named(condition, prompts), found))
     rule = claims.RULES["retrieval"]
