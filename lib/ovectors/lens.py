@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from accelerate.utils import align_module_device
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -14,7 +15,13 @@ from ovectors.errors import UserError
 from ovectors.forward import BUDGET_BYTES, execution_device
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ovectors.models import LanguageModel
+
+
+TILE = 16_384
+"""So many rows of a head are widened to float32 at a time."""
 
 
 class Lens(Protocol):
@@ -30,17 +37,20 @@ class LogitLens:
 
     The modules themselves are called, so a head's bias counts and each state is normalised by its
     own statistics; no weight is folded or centred; what a model does to its logits after the head
-    (a scale, a cap) is done too. They run in the model's dtype. Logits come back
-    in float32 (float64 for a model in float64), on the head's device, and rows of a padded
-    vocabulary, which stand for no token, are minus infinity.
+    (a scale, a cap) is done too. The norm runs in the model's dtype, and so does the head, but that
+    a head of half precision is widened to float32: in half precision one top token in ten or twenty
+    ties with another. `as_the_model` leaves it as it is. Logits come back in float32 (float64 for a
+    model in float64), on the head's device, and rows of a padded vocabulary, which stand for no
+    token, are minus infinity.
     """
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, *, as_the_model: bool = False) -> None:
         self.vocab_size = model.vocab_size
         self.dtype = model.dtype
         self.norm = model.architecture.final_norm_of(model.model)
         self.head = model.architecture.head_of(model.model)
         self.logits_from = model.architecture.logits_from
+        self.widened = self.dtype.itemsize == 2 and not as_the_model
         self.unused = unused_rows(model)
         self.any_unused = bool(self.unused.any())
 
@@ -48,11 +58,25 @@ class LogitLens:
     def __call__(self, states: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocabulary"]:
         """Logits of all states at once: for many of them use the functions below, which chunk."""
         normed = self.norm(states.to(execution_device(self.norm), self.dtype))
-        logits = self.logits_from(self.head(normed.to(execution_device(self.head))))
-        logits = logits.to(torch.promote_types(self.dtype, torch.float32))
+        normed = normed.to(execution_device(self.head))
+        found = _in_float32(self.head, normed) if self.widened else self.head(normed)
+        logits = self.logits_from(found).to(torch.promote_types(self.dtype, torch.float32))
         if not self.any_unused:
             return logits
         return logits.masked_fill(self.unused.to(logits.device), -torch.inf)
+
+
+def _in_float32(
+    head: nn.Module, normed: Float[Tensor, "... d_model"]
+) -> Float[Tensor, "... vocabulary"]:
+    """What a linear head gives in float32, a tile of its rows widened at a time, wherever its
+    weights are kept."""
+    with align_module_device(head, normed.device):
+        wide = normed.float()
+        tiles = [wide @ rows.float().T for rows in head.weight.split(TILE)]
+        logits = torch.cat(tiles, dim=-1)
+        bias = getattr(head, "bias", None)
+        return logits if bias is None else logits + bias.float()
 
 
 def unused_rows(model: LanguageModel) -> Bool[Tensor, " vocabulary"]:

@@ -230,7 +230,7 @@ def _logit_gap(model: LanguageModel, batch: Batch, clean: _Pass, eps: float) -> 
     all. Where they do (a model may shape its last step otherwise), exact arithmetic is the referee:
     either may be as far from it as its sums can be off, and no further.
     """
-    lens = LogitLens(model)
+    lens = LogitLens(model, as_the_model=True)
     used = ~lens.unused
     decoded = lens(clean.final).cpu()[batch.mask][:, used]
     own = clean.logits[batch.mask][:, used]
