@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ovectors.catalogue import catalogue
-from ovectors.relations import MORE_RELATIONS, RELATIONS, TITLES, describe
+from ovectors.relations import MORE_RELATIONS, RELATIONS, TITLES, describe, load_relation
 
 if TYPE_CHECKING:
     from ovectors.claims import Claim, Measured
@@ -55,14 +55,19 @@ def interval(value: float, low: float, high: float) -> str:
 def accuracy_table(
     accuracies: Mapping[str, Interval], encoded: Mapping[str, EncodedPrompts]
 ) -> str:
-    """Markdown table: accuracy with interval, items run, items left out and why."""
+    """Markdown table: accuracy with interval, items run (of how many, where some were drawn), items
+    left out and why."""
     lines = [
         "| task | accuracy [95% interval] | items | left out |",
         "|---|---|---|---|",
     ]
     for relation, found in accuracies.items():
-        shown, lacking = accuracy_of(found), left_out(encoded[relation])
-        lines.append(f"| {title(relation)} | {shown} | {found.n} | {lacking} |")
+        prompts, known = encoded[relation], relation in (*RELATIONS, *MORE_RELATIONS)
+        drawn, count = len(prompts) + len(prompts.excluded), str(len(prompts))
+        if known and drawn < (there := len(load_relation(relation).items)):
+            count += f" (of {drawn} drawn from {there})"
+        cells = [title(relation), accuracy_of(found), count, left_out(prompts)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
