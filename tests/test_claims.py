@@ -66,7 +66,7 @@ PAPER_HOLDS = "the paper's own comparison holds on"
         (
             {"a": CONTROL_FAILS, "b_c": NONE},
             "not supported",
-            f"{PAPER_HOLDS} a only, and 2 are needed; {PAPER_FAILS} b c (paper); "
+            f"{PAPER_HOLDS} a only, and 2 are needed; it fails on b c (paper); "
             "a control fails on a (control 1)",
         ),
         ({"a": NONE, "b": NONE}, "not supported", f"{PAPER_FAILS} a and b (paper)"),
@@ -74,7 +74,7 @@ PAPER_HOLDS = "the paper's own comparison holds on"
             {"a": (0.1, None), "b": (0.1, None), "c": (0.1, -0.3, None)},
             "partly",
             f"{PAPER_HOLDS} a, b and c; a control fails on c (control 1); "
-            "not measured on a and b (control 1), c (control 2)",
+            "not measured: control 1 (a and b), control 2 (c)",
         ),
         (  # the strongest control is named: what the vector beats by least
             {"a": (0.1, -0.2, -0.3, 0.1), "b": ALL},
@@ -106,7 +106,7 @@ def test_what_the_paper_compared_counts_for_nothing_where_its_guard_fails():
     )
     assert judged(guarded("a", None), guarded("b", None)) == (
         "partly",
-        f"{PAPER_HOLDS} a and b; {control}; not measured on a and b (guard)",
+        f"{PAPER_HOLDS} a and b; {control}; not measured: guard",
     )
 
 
@@ -217,7 +217,7 @@ def test_a_relation_with_too_few_items_neither_helps_nor_harms():
 def test_a_control_with_too_few_items_has_neither_held_nor_failed():
     few = piece("b", "control", -0.3, "few", n=3)
     verdict, why = judged(evidence("a", *ALL), [*evidence("b", *ALL), few])
-    assert verdict == "partly" and why.endswith("; not measured on b (few)")
+    assert verdict == "partly" and why.endswith("; not measured: few (b)")
 
 
 def test_evidence_without_a_comparison_of_the_paper_is_judged_by_its_controls():
@@ -414,8 +414,7 @@ def test_the_papers_interventions_pass_the_papers_criterion_and_nobody_measured_
     judged = claims.published_verdict(judged_here("content_independence", tasks, bound=0.02))
     assert (judged.verdict, judged.model) == ("partly", "gpt2-medium")
     assert judged.why == (
-        f"{PAPER_HOLDS} world capitals, uppercase and past tense; "
-        "not measured on world capitals, uppercase and past tense (guard, control)"
+        f"{PAPER_HOLDS} world capitals, uppercase and past tense; not measured: guard, control"
     )
     rows = printed["intervention"]
     compared = {one.relation: one for one in judged.measured if one.kind == "paper"}
@@ -443,7 +442,7 @@ def test_the_papers_ablation_passes_on_the_one_task_that_it_prints_numbers_for(p
     assert (judged.verdict, judged.why) == (
         "not testable here",
         f"1 of 1 relations can be tested, and 2 are needed; {PAPER_HOLDS} colored objects; "
-        "not measured on colored objects (guard, control)",
+        "not measured: guard (colored objects), control (colored objects)",
     )
 
 

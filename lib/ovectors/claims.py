@@ -270,27 +270,15 @@ def judge(
     needed = max(rule.needed, math.ceil(rule.share * len(tested) - 1e-9))
     passed = [name for name, own in tested.items() if all(one.holds for one in own)]
     as_paper = [name for name, own in tested.items() if _as_the_paper(own)]
-    testable = len(tested) >= rule.needed and not untestable
     verdict: Verdict = "not supported"
-    if not testable:
+    if untestable or len(tested) < rule.needed:
         verdict = "not testable here"
     elif len(passed) >= needed:
         verdict = "supported"
     elif passed or len(as_paper) >= needed:
         verdict = "partly"
-    held = ("every criterion", passed) if passed else ("the paper's own comparison", as_paper)
-    said = []
-    if not testable and relations:
-        said.append(f"{len(tested)} of {len(relations)} relations can be tested")
-        said[-1] += f", and {rule.needed} are needed"
-    elif not testable:
-        said.append("nothing was measured")
-    if held[1]:
-        said.append(f"{held[0]} holds on {_named(held[1])}")
-        said[-1] += f" only, and {needed} are needed" * (testable and len(held[1]) < needed)
-    if verdict != "supported":
-        said += _short_of({name: own for name, own in tested.items() if name not in passed})
-        said += [f"not tested: {_with_why(untested)}"] * bool(untested)
+    found = {"every criterion": passed} if passed else {COMPARISON: as_paper}
+    why = untestable or "; ".join(_sentence(verdict, needed, found, tested, untested))
     return Claim(
         id=rule.id,
         chapter=rule.chapter,
@@ -301,8 +289,35 @@ def judge(
         measured=[*measured, *context],
         published=list(published),
         verdict=verdict,
-        why=untestable or "; ".join(said),
+        why=why,
     )
+
+
+def _sentence(
+    verdict: Verdict,
+    needed: int,
+    found: Mapping[str, Sequence[str]],
+    tested: Mapping[str, Sequence[Measured]],
+    untested: Mapping[str, str],
+) -> list[str]:
+    """The parts of the sentence under a verdict; `found` is what holds, with where it does."""
+    if not tested and not untested:
+        return ["nothing was measured"]
+    ((what, where),) = found.items()
+    too_few = verdict == "not testable here"
+    said = []
+    if too_few:
+        counts = f"{len(tested)} of {len(tested) + len(untested)} relations can be tested"
+        said.append(f"{counts}, and {needed} are needed")
+    if where:
+        only = f" only, and {needed} are needed" * (not too_few and len(where) < needed)
+        said.append(f"{what} holds on {_named(where)}{only}")
+    if verdict == "supported":
+        return said
+    short = {name: own for name, own in tested.items() if not all(one.holds for one in own)}
+    named = f"{COMPARISON} fails" if where and what == COMPARISON else ""
+    said += [one.replace(named, "it fails") if named else one for one in _short_of(short)]
+    return said + [f"not tested: {_with_why(untested)}"] * bool(untested)
 
 
 def by_relation(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
@@ -340,8 +355,9 @@ def _as_the_paper(own: Sequence[Measured]) -> bool:
     return bool(compared) and all(compared) and guarded
 
 
+COMPARISON = "the paper's own comparison"
 FAILS = {
-    "paper": "the paper's own comparison fails",
+    "paper": f"{COMPARISON} fails",
     "guard": "a guard of the comparison fails",
     "control": "a control fails",
 }
@@ -365,12 +381,16 @@ def _short_of(tested: Mapping[str, Sequence[Measured]]) -> list[str]:
     for kind, fails in FAILS.items():
         why = {name: one.name for name, one in failed.items() if one.kind == kind}
         said += [f"{fails} on {_with_why(why)}"] * bool(why)
-    missing = {
-        name: ", ".join(one.name for one in own if one.holds is None)
-        for name, own in tested.items()
-    }
-    missing = {name: criteria for name, criteria in missing.items() if criteria}
-    return said + [f"not measured on {_with_why(missing)}"] * bool(missing)
+    missing: dict[str, list[str]] = {}
+    for name, own in tested.items():
+        for one in own:
+            if one.holds is None:
+                missing.setdefault(one.name, []).append(name)
+    where = [
+        name if len(names) == len(tested) > 1 else f"{name} ({_named(names)})"
+        for name, names in missing.items()
+    ]
+    return said + [f"not measured: {', '.join(where)}"] * bool(where)
 
 
 def _with_why(reasons: Mapping[str, str]) -> str:
@@ -405,26 +425,26 @@ def published_verdict(claim: Claim) -> Claim | None:
     A printed number has no interval and stands for itself. What the paper prints no number for was
     not measured; that its models answer is taken for granted. None where it prints no comparison.
     """
-    evidence = []
-    for relation in dict.fromkeys(one.relation for one in claim.published):
-        rows = [one for one in claim.published if one.relation == relation]
+    if claim.id not in RULES:
+        return None
+    printed, evidence = published(claim.id), []
+    for relation in dict.fromkeys(one.relation for one in printed):
+        rows = [one for one in printed if one.relation == relation]
         value = _printed_difference({one.name: one.value for one in rows})
-        printed = Interval(value=value, low=value, high=value, n=max(one.n or 0 for one in rows))
+        found = Interval(value=value, low=value, high=value, n=max(one.n or 0 for one in rows))
         evidence += [
             Evidence(
                 relation=relation,
                 criterion=one.name,
-                found=printed if one.kind == "paper" else nothing(),
+                found=found if one.kind == "paper" else nothing(),
                 bound=one.bound,
                 kind=one.kind,
             )
             for one in claim.measured
             if one.relation == relation and one.kind in FAILS and not math.isnan(value)
         ]
-    if claim.id not in RULES or not evidence:
-        return None
-    models = " and ".join(dict.fromkeys(one.model for one in claim.published))
-    return judge(RULES[claim.id], evidence, model=models, published=claim.published)
+    models = " and ".join(dict.fromkeys(one.model for one in printed))
+    return judge(RULES[claim.id], evidence, model=models, published=printed) if evidence else None
 
 
 def _printed_difference(printed: Mapping[str, float]) -> float:

@@ -244,14 +244,13 @@ def _drawn(lead: str, rows: Sequence[Measured]) -> str:
     more = f" {left} more relation{'s are' if left > 1 else ' is'} below." if left > 0 else ""
     rows = rows[:SHOWN]
     axis = axis_of(rows)
-    bounds = {one.bound for one in rows}
-    needed = f"; the dashed line is what it has to exceed, {bounds.pop():g}" if bounds else ""
     ends = "".join(
         f"<span>{number(end, digits=axis.digits)}</span>" for end in (axis.low, axis.high)
     )
     return (
         f'<p class="claim-ours"><b>{lead}</b> {html.escape(readable(rows[0].name))}. Dot and bar: '
-        f"value and interval{needed}.{more}</p>"
+        f"value and interval; the dashed line is what it has to exceed, {rows[0].bound:g}."
+        f"{more}</p>"
         f'<div class="ranges">{"".join(_row(one, axis) for one in rows)}'
         f'<div class="ends" aria-hidden="true">{ends}</div></div>'
     )
@@ -266,8 +265,8 @@ def _strongest_control(claim: Claim) -> str:
     named = re.sub(r".*(minus |above that of )", "", one.name)
     named = re.sub(r"^that of ", "the vector of ", named)
     lead = "Does as well" if one.value <= one.bound else "Not clearly beaten"
-    by = f"the vector is ahead by {number(one.value, digits=3)} {_bounds(one)}"
-    where = f"{title(one.relation).lower()}: {by}"
+    difference = f"difference {number(one.value, digits=3)} {_bounds(one)}"
+    where = f"{title(one.relation).lower()}, {difference}"
     return f'<p class="claim-ours"><b>{lead}:</b> {html.escape(f"{named} ({where})")}.</p>'
 
 
