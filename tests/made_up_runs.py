@@ -48,10 +48,10 @@ def claim(
     the width: the paper's own, whose values are given, and a control."""
     evidence = []
     for relation, value in values.items():
-        for name, number, paper in (("main", value, True), ("control", control, False)):
+        for name, number, kind in (("main", value, "paper"), ("control", control, "control")):
             measured = found(number, width=width, n=n)
             evidence.append(
-                Evidence(relation=relation, criterion=name, found=measured, bound=0.5, paper=paper)
+                Evidence(relation=relation, criterion=name, found=measured, bound=0.5, kind=kind)
             )
     return claims.judge(RULES[claim_id], evidence, model=model)
 

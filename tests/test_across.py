@@ -52,7 +52,7 @@ def test_every_claim_of_every_model_has_a_cell(three):
     assert state(table, "gpt2", "zero_shot") == "not run"
     why = table.set_index(["model", "claim"])["why"]
     assert why["gpt2", "retrieval"] == "ZeroDivisionError: division by zero"
-    assert why["gpt2-medium", "stages"] == "every criterion holds on past tense, uppercase"
+    assert why["gpt2-medium", "stages"] == "every criterion holds on past tense and uppercase"
 
 
 def test_a_chapter_that_left_no_such_claim_is_no_verdict(project):
@@ -64,7 +64,7 @@ def test_a_chapter_that_left_no_such_claim_is_no_verdict(project):
 
 
 def test_what_does_not_fit_says_so_where_it_was_not_run(project, monkeypatch):
-    write_stages("gpt2-medium", {"past_tense": 0.9}, 355_000_000)
+    write_stages("gpt2-medium", {"past_tense": 0.9, "uppercase": 0.1}, 355_000_000)
     monkeypatch.setattr(catalogue, "machine_memory", lambda: 10**9)
     findings = gather.collect()
     table = judge.verdicts(findings)
@@ -130,12 +130,12 @@ def test_a_model_that_has_failures_alone_is_listed_beside_others(project):
 def test_the_main_criterion_is_the_last_that_the_paper_made(project):
     evidence = [
         claims.Evidence(
-            relation="past_tense", criterion=name, found=claim_interval, bound=0.1, paper=paper
+            relation="past_tense", criterion=name, found=claim_interval, bound=0.1, kind=kind
         )
-        for name, claim_interval, paper in (
-            ("accuracy", _interval(0.9), True),
-            ("share", _interval(0.4), True),
-            ("control", _interval(0.2), False),
+        for name, claim_interval, kind in (
+            ("accuracy", _interval(0.9), "paper"),
+            ("share", _interval(0.4), "paper"),
+            ("control", _interval(0.2), "control"),
         )
     ]
     one = claims.judge(
@@ -188,7 +188,7 @@ def test_values_that_a_claim_does_not_have_are_none_of_the_trend(project):
     nothing = claims.Evidence(
         relation="past_tense", criterion="main", found=claims.Interval(
             value=math.nan, low=math.nan, high=math.nan, n=0
-        ), bound=0.5, paper=True,
+        ), bound=0.5, kind="paper",
     )  # fmt: skip
     write_run(STAGES, "gpt2", [claims.judge(RULES["stages"], [nothing], model="gpt2")])
     write_stages("gpt2-medium", {"past_tense": 0.9}, 355_000_000)

@@ -180,20 +180,3 @@ def test_depth_points_stand_at_their_depths(three):
         points = [line for line in axis.lines if len(line.get_xdata()) == 1]
         found = sorted(float(line.get_xdata()[0]) for line in points)
         assert found == sorted(depths.loc[depths["stage"] == stage, "relative_depth"])
-
-
-def test_a_verdict_names_what_fails_once_with_where_it_does():
-    def measured(relation, name, holds):
-        return claims.Measured(
-            relation=relation, name=name, value=0.1, low=0.0, high=0.2, n=50, bound=0.5, holds=holds
-        )
-
-    pieces = [measured(name, "accuracy", True) for name in ("past_tense", "uppercase")]
-    pieces += [measured(name, "share", False) for name in ("past_tense", "uppercase")]
-    pieces += [measured("past_tense", "later", False), measured("world_capitals", "shift", False)]
-    one = claim("stages", "m", {"uppercase": 0.1})
-    failed = one.model_copy(update={"measured": pieces, "verdict": "not supported"})
-    said = "what does not hold: share, on past tense and upper-casing; shift, on world capitals"
-    assert front.reason(failed) == said
-    partly = failed.model_copy(update={"verdict": "partly", "why": "one holds"})
-    assert front.reason(partly) == "one holds"

@@ -28,7 +28,7 @@ def shown(*sources: str) -> list[nbformat.NotebookNode]:
 
 def test_values_of_all_models_stand_behind_the_verdict(project):
     for model, value in (("gpt2", 0.5), ("mini-6m", 0.8), ("mini-2m", 0.3)):
-        write_stages(model, {"past_tense": value}, SIZES[model])
+        write_stages(model, {"past_tense": value, "uppercase": 0.9}, SIZES[model])
     cells = shown("first()", "show(claim_block(other))", "show(claim_block(own))", "last()")
     (added,) = (cell for cell in cells if cell.cell_type == "markdown")
     assert cells.index(added) == 3  # behind the last verdict of several
@@ -36,12 +36,13 @@ def test_values_of_all_models_stand_behind_the_verdict(project):
     assert lines[0] == "## Model by model"
     assert [line for line in lines if line.startswith("| ")] == [
         "| model | Stages |",
-        "| `mini-2m` | not supported |",
-        "| `mini-6m` | partly |",
-        "| `gpt2` | not supported |",
+        "| `mini-2m` | partly |",
+        "| `mini-6m` | supported |",
+        "| `gpt2` | partly |",
         "| Stages: main | `mini-2m` | `mini-6m` | `gpt2` |",
         "| Past tense | 0.30 [0.20, 0.40], n = 100 | **0.80 [0.70, 0.90]**, n = 100 "
         "| 0.50 [0.40, 0.60], n = 100 |",
+        "| Upper-casing |" + " **0.90 [0.80, 1.00]**, n = 100 |" * 3,
     ]
     assert "miniatures, from `mini-2m` to `mini-6m`): rises on past tense (0.30, 0.80)" in (
         added.source.replace("*", "")

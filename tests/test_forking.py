@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -212,6 +213,18 @@ def test_undoing_a_fork_leaves_no_trace(project):
     ]
     made[-1].write_text("".join(toc))
     assert trivial.files_below(project) == before
+
+
+def test_a_fork_takes_a_rule_over_with_the_share_that_it_needs(project, tmp_path, monkeypatch):
+    shared = dataclasses.replace(RULES["beyond"], share=1 / 3)
+    monkeypatch.setitem(RULES, "beyond", shared)
+    whole, _ = fork("my-study", "7")
+    (rule,) = studies.rules_of(whole.chapter).values()
+    assert (rule.needed, rule.share, rule.sentence) == (5, 1 / 3, shared.sentence)
+    (tmp_path / "loud_words.csv").write_text(PAIRS)
+    one, _ = fork("loud", "7", pairs=tmp_path / "loud_words.csv")
+    (rule,) = studies.rules_of(one.chapter).values()
+    assert (rule.needed, rule.share) == (1, 0)
 
 
 def test_what_a_study_has_of_its_own_belongs_to_its_key_and_to_no_other(project):

@@ -57,10 +57,12 @@ def verdict_of(place: runs.Place) -> str:
 
 
 def test_every_step_leaves_the_old_run_the_new_one_or_none(project, tmp_path):
-    place = write_run(STAGES, "gpt2", [claim("stages", "gpt2", {"past_tense": 0.9})])
+    place = write_run(
+        STAGES, "gpt2", [claim("stages", "gpt2", {"past_tense": 0.9, "uppercase": 0.9})]
+    )
     order = [verdict_of(place), "none"]
     old = shutil.copytree(place.folder, tmp_path / "old")
-    write_run(STAGES, "gpt2", [claim("stages", "gpt2", {"past_tense": 0.1})])
+    write_run(STAGES, "gpt2", [claim("stages", "gpt2", {"past_tense": 0.1, "uppercase": 0.1})])
     order.append(verdict_of(place))
     sidecar = runs.read_sidecar(place)
     new = shutil.copytree(place.folder, tmp_path / "new")

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pandas as pd
 import pytest
 
+from ovectors import claims
 from ovectors.claims import RULES, Claim, Cost, Measured, Published
 from ovectors.landing import cards, journey, ranges
 from ovectors.landing.cards import Card
@@ -15,10 +16,10 @@ from ovectors.prose import common
 
 
 def measured(
-    relation, name="share", *, value=0.6, low=0.55, high=0.7, holds=True, paper=True, **more
+    relation, name="share", *, value=0.6, low=0.55, high=0.7, holds=True, kind="paper", **more
 ):
     numbers = {"value": value, "low": low, "high": high, "n": 50, "bound": 0.5} | more
-    return Measured(relation=relation, name=name, holds=holds, paper=paper, **numbers)
+    return Measured(relation=relation, name=name, holds=holds, kind=kind, **numbers)
 
 
 def card(pieces, *, claim_id="stages", verdict="partly", published=(), model="mini-2m"):
@@ -54,7 +55,7 @@ def test_a_card_has_all_that_a_reader_needs():
     printed = Published(
         relation="past_tense", name="rank", value=7, model="gpt2", where="section 4"
     )
-    pieces = [measured("past_tense", "accuracy", paper=False), measured("past_tense")]
+    pieces = [measured("past_tense", "accuracy", kind="precondition"), measured("past_tense")]
     shown = parsed(cards.card_html(card(pieces, published=[printed])))
     text = " ".join(shown.itertext())
     assert shown.get("id") == "claim-stages" and shown.find(".//a").get("href") == "runs/m/01.html"
@@ -82,7 +83,7 @@ def test_the_papers_last_comparison_is_drawn_and_what_holds_comes_first():
         measured("past_tense", "accuracy"),
         measured("past_tense", "share", holds=False, value=0.2, low=0.1, high=0.3),
         measured("uppercase", "share"),
-        measured("uppercase", "control", paper=False),
+        measured("uppercase", "control", kind="control"),
     ]
     shown = parsed(cards.card_html(card(pieces)))
     drawn = [svg.get("aria-label").split(",")[0] for svg in shown.iter("svg")]
@@ -97,10 +98,79 @@ def test_more_relations_than_fit_are_counted_and_folded():
 
 
 def test_what_was_not_measured_is_not_drawn_as_a_number():
-    nothing = measured("past_tense", value=None, low=None, high=None, n=0, holds=False)
+    nothing = measured("past_tense", value=None, low=None, high=None, n=0, holds=None)
     shown = parsed(cards.card_html(card([nothing], verdict="not testable here")))
     (drawn,) = shown.iter("svg")
     assert drawn.find("circle") is None and "not measured" in drawn.get("aria-label")
+    assert "not measured" in "".join(shown.find(".//tbody").itertext())
+
+
+def test_what_tests_nothing_is_drawn_without_a_verdict_and_the_reason_stands_before_it():
+    pieces = [
+        measured("uppercase", "accuracy", kind="precondition", value=0.4, low=0.3, holds=False),
+        measured("uppercase"),
+        measured("past_tense", n=15, holds=None),
+    ]
+    said = cards.card_html(card(pieces, verdict="not testable here"))
+    before, _ = said.split("<details>")
+    assert "one holds &amp; &lt;two&gt; do not." in before
+    drawn = {svg.get("class"): svg.get("aria-label") for svg in parsed(said).iter("svg")}
+    assert drawn.keys() == {"range aside"} and "has to exceed 0.5: not tested" in said
+    assert "<td>too few items</td>" in said
+
+
+def control(relation, name, value, **more):
+    bounds = {"low": value - 0.1, "high": value + 0.1, "bound": 0.0, "kind": "control"}
+    return measured(relation, name, value=value, holds=value > 0.1, **(bounds | more))
+
+
+def test_a_card_that_is_not_supported_shows_what_fails_and_names_the_strongest_control():
+    pieces = [
+        measured("uppercase"),
+        control("uppercase", "own vector minus a random vector of equal norm", 0.05),
+        control("uppercase", "own vector minus the mean FFN output", -0.05),
+        measured("past_tense"),
+        control("past_tense", "own vector minus the mean FFN output", 0.02),
+        measured("world_capitals"),
+        control("world_capitals", "own vector minus that of past tense", 0.3),
+        measured("colored_objects", "accuracy", kind="precondition", holds=False, value=0.4),
+        measured("colored_objects"),
+        control("colored_objects", "own vector minus nothing", -0.9),
+    ]
+    said = cards.card_html(card(pieces, claim_id="content_independence"))
+    before, _ = said.split("<details>")
+    assert before.count('class="range holds"') == 3 and before.count('class="range fails"') == 2
+    assert "<b>Does not hold:</b> own vector minus the mean FFN output." in before
+    assert (
+        "<b>Does as well:</b> the mean FFN output (upper-casing, difference −0.050 [−0.150, "
+        "0.050])." in before
+    )
+    assert "own vector minus nothing" not in before  # colored objects test nothing
+    beaten = cards.card_html(card(pieces[3:], claim_id="content_independence"))
+    assert "<b>Not clearly beaten:</b> the mean FFN output (past tense" in beaten
+    held = cards.card_html(card(pieces, claim_id="content_independence", verdict="supported"))
+    assert not re.search("Does not hold|Does as well|one holds", held.split("<details>")[0])
+
+
+def test_what_only_lacks_a_measurement_says_so_before_the_fold():
+    pieces = [measured("uppercase"), measured("uppercase", "x", n=3, kind="control", holds=None)]
+    before, _ = cards.card_html(card([pieces[0], pieces[1]])).split("<details>")
+    assert "one holds &amp; &lt;two&gt; do not." in before and "Does" not in before
+
+
+def test_a_card_says_what_the_rule_makes_of_the_papers_numbers():
+    pieces = [measured("world_capitals", bound=0.0), control("world_capitals", "minus random", 0.3)]
+    printed = [
+        one.model_copy(update={"n": None}) for one in claims.published("content_independence")
+    ]
+    dealt = card(pieces, claim_id="content_independence", published=printed)
+    said = cards.card_html(dealt)
+    assert (
+        "<b>The paper's own numbers by this rule:</b> <i>not testable here</i>: 1 of 1 relations "
+        "can be tested, and 2 are needed; the paper&#x27;s own comparison holds on world capitals; "
+        "not measured: minus random (world capitals)." in said
+    )
+    assert "by this rule" not in cards.card_html(card([measured("past_tense")]))
 
 
 def test_the_verdicts_are_counted_and_lead_to_their_cards():
@@ -151,7 +221,7 @@ def test_beside_a_language_model_the_miniatures_are_introduced():
 def test_quantised_models_are_named_as_such(monkeypatch):
     kinds = {"gpt2": "Q4_K_M", "gpt2-medium": "Q4_1"}
     for module in (cards, common):
-        monkeypatch.setattr(module, "quantisation", lambda name: kinds.get(name, ""))
+        monkeypatch.setattr(module, "quantisation", lambda name, kind=None: kinds.get(name, ""))
     first, others = card([], model="gpt2"), [card([], model="gpt2-medium"), card([])]
     said = cards.model_sentence([first], others)
     assert "quantised (Q4_K_M)" in said and "not those of the unquantised model" in said

@@ -85,6 +85,35 @@ def test_a_model_that_answers_nothing_still_has_a_summary():
     assert prose.curve_sentences(empty) == prose.stage_table(empty) == prose.NOTHING_CORRECT
 
 
+class Prompts(list):
+    """As many prompts, and as many left out."""
+
+    def __init__(self, run: int, lacking: int) -> None:
+        super().__init__([None] * run)
+        self.excluded = [None] * lacking
+
+    def exclusion_counts(self) -> dict[str, int]:
+        return {"too long": len(self.excluded)} if self.excluded else {}
+
+
+@pytest.mark.parametrize(
+    ("run", "lacking", "said"),
+    [
+        (241, 7, "| 241 | 7 (too long) |"),
+        (248, 0, "| 248 | none |"),
+        (28, 2, "| 28 (of 30 drawn from 248) | 2 (too long) |"),
+    ],
+)
+def test_a_page_says_how_many_items_it_ran_and_of_how_many(run, lacking, said):
+    found = Interval(value=0.5, low=0.4, high=0.6, n=20)  # arguments, of which items share some
+    table = common.accuracy_table(
+        {"world_capitals": found, "mine": found},
+        {"world_capitals": Prompts(run, lacking), "mine": Prompts(30, 0)},
+    )
+    assert table.splitlines()[2].endswith(said)
+    assert table.splitlines()[3] == "| mine | 0.50 [0.40, 0.60] | 30 | none |"
+
+
 def test_relations_have_their_titles_in_sentences_made_elsewhere():
     said = common.readable("it fails on noun plural, colored objects (minus that of person plural)")
     assert said == "it fails on plurals, coloured objects (minus that of plurals of persons)"
@@ -92,17 +121,16 @@ def test_relations_have_their_titles_in_sentences_made_elsewhere():
 
 
 def claim_with(*, judged: int, aside: int) -> Claim:
-    def numbers(count, holds):
+    def numbers(count, **judged):
         return [
             Measured(
                 relation="uppercase",
-                name=f"{holds} {at}",
+                name=f"number {at}",
                 value=0.5,
                 low=0.4,
                 high=0.6,
                 n=30,
-                bound=0.1,
-                holds=holds,
+                **judged,
             )
             for at in range(count)
         ]
@@ -116,7 +144,7 @@ def claim_with(*, judged: int, aside: int) -> Claim:
         rule="Supported where it does.",
         published=[],
         verdict="supported",
-        measured=[*numbers(judged, True), *numbers(aside, None)],
+        measured=[*numbers(judged, bound=0.1, holds=True, kind="paper"), *numbers(aside)],
         why="every criterion holds on uppercase",
     )
 

@@ -50,7 +50,7 @@ def test_what_was_committed_counts_where_there_is_no_run(project):
     assert (there.condition, there.origin) == ("whole", "committed")
     assert there.claims == claims_here and there.kept == here.kept
     assert there.table("stage-shares").parent == folder
-    write_run(STAGES, "gpt2", [claim("stages", "gpt2", {"past_tense": 0.1})])
+    write_run(STAGES, "gpt2", [claim("stages", "gpt2", {"past_tense": 0.1, "uppercase": 0.1})])
     assert finding("gpt2").origin == "run here"
     assert [one.verdict for one in finding("gpt2").claims] == ["not supported"]
 
@@ -103,7 +103,7 @@ def test_publishing_refuses_what_is_not_whole_and_current(project, capsys):
 def test_publishing_again_replaces_a_chapter_and_keeps_the_others(project):
     folder = published_runs(project, STAGES, RETRIEVAL)
     shutil.rmtree(project / "book" / "runs")
-    write_run(STAGES, "gpt2", [claim("stages", "gpt2", {"past_tense": 0.1})])
+    write_run(STAGES, "gpt2", [claim("stages", "gpt2", {"past_tense": 0.1, "uppercase": 0.1})])
     (folder / "claims" / "stray.json").write_text("{}")
     record.publish("gpt2")
     kept = {one.chapter for one in record.read_record(folder).chapters}
@@ -120,7 +120,7 @@ def test_publishing_that_was_ended_on_the_way_is_mended_by_the_same_command(
 ):
     folder = published_runs(project, STAGES, RETRIEVAL)
     shutil.rmtree(project / "book" / "runs")
-    new = [claim("stages", "gpt2", {"past_tense": 0.1})]
+    new = [claim("stages", "gpt2", {"past_tense": 0.1, "uppercase": 0.1})]
     write_run(STAGES, "gpt2", new, table=shares({"past_tense": 0.5}))
     real, done = shutil.copyfile, []
 

@@ -32,8 +32,8 @@ def evidence(
         Evidence(relation=one, criterion=name, found=interval(value), bound=0, **how)
         for one in relations
         for name, value, how in (
-            ("main", paper, {"paper": True}),
-            ("sense", sense, {"guard": True}),
+            ("main", paper, {"kind": "paper"}),
+            ("sense", sense, {"kind": "guard"}),
             ("control", control, {}),
         )
     ]
@@ -61,9 +61,12 @@ def write_rules(project: Path, text: str, chapter: str = "08_my_study") -> Path:
     [
         (1, evidence("a", "b"), "supported"),
         (2, evidence("a", "b"), "supported"),
-        (3, evidence("a", "b"), "partly"),
+        (3, evidence("a", "b"), "not testable here"),
+        (1, evidence("a"), "supported"),  # its own rule decides how many are needed
         (1, evidence("a", control=-0.5), "partly"),
-        (2, evidence("a", control=-0.5), "not supported"),
+        (2, evidence("a", "b", control=-0.5), "partly"),
+        (2, [*evidence("a"), *evidence("b", paper=0.05)], "partly"),
+        (2, evidence("a", control=-0.5), "not testable here"),
         (1, evidence("a", paper=0.05), "not supported"),
         (1, evidence("a", sense=-0.5), "not supported"),
         (1, [], "not testable here"),
@@ -82,11 +85,17 @@ def test_a_study_s_own_rule_judges_the_evidence_it_took_over(project, needed, gi
 
 def test_what_could_not_be_tested_stays_untestable(project):
     write_rules(project, RULE.format(needed=1))
-    taken = claims.judge(
-        RULES["content_independence"], evidence("a"), model="m", untestable="no mid residual"
-    )
+    taken = claims.judge(RULES["content_independence"], [], model="m", untestable="no mid residual")
     claim = studies.judge(taken, chapter="08_my_study")
     assert (claim.verdict, claim.why) == ("not testable here", "no mid residual")
+
+
+def test_a_rule_may_need_a_share_of_the_relations(project):
+    given = [*evidence("a", "b"), *evidence("c", "d", paper=0.05)]
+    taken = claims.judge(RULES["content_independence"], given, model="m")
+    for share, verdict in ((0.5, "supported"), (0.6, "partly")):
+        write_rules(project, RULE.format(needed=1) + f"share = {share}\n")
+        assert studies.judge(taken, chapter="08_my_study").verdict == verdict
 
 
 def test_a_claim_that_no_rule_judges_is_refused(project):
@@ -103,6 +112,7 @@ WRONG = {
     RULE.format(needed=1).replace("Does it?", "It does."): "question must be one line",
     RULE.format(needed=1).replace("does.", "does"): "sentence must be one line",
     RULE.format(needed=1) + "more = 1\n": "more is unknown",
+    RULE.format(needed=1) + "share = 3\n": "share",
     RULE.format(needed=1).replace('question = "Does it?"\n', ""): "question is missing",
     RULE.format(needed=1).replace("[mine]", "[beyond]"): "the library has a rule of that name",
     RULE.format(needed=1).replace("[mine]", "[Mine]"): "cannot be called 'Mine'",

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from ovectors.statistics import Interval
+from ovectors.statistics import Interval, nothing
 
 Verdict = Literal["supported", "partly", "not supported", "not testable here"]
 Kind = Literal["precondition", "paper", "guard", "control"]
@@ -193,17 +193,19 @@ class Measured(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_before(cls, told: object) -> object:
-        """Claims of before 2026-11-29 told two of the kinds by flags."""
+        """Claims of before 2026-11-29 told two of the kinds by flags, and knew no None."""
         if isinstance(told, dict) and {"paper", "guard"} & told.keys():
             told = dict(told)
             flags = {"paper": told.pop("paper", False), "guard": told.pop("guard", False)}
             named = next((kind for kind, is_it in flags.items() if is_it), "control")
             told["kind"] = named if told.get("bound") is not None else None
+            if told.get("low") is None or told["n"] < LEAST_ITEMS:
+                told["holds"] = None
         return told
 
 
 class Published(BaseModel):
-    """A number that the paper prints for the same thing."""
+    """A number that the paper prints for the same thing; `n` items, where it tells them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -212,6 +214,7 @@ class Published(BaseModel):
     value: float
     model: str
     where: str
+    n: int | None = None
 
 
 class Cost(BaseModel):
@@ -260,39 +263,22 @@ def judge(
     fails. Not supported otherwise. A control that was not measured has neither held nor failed.
     `context` is further numbers that the card shows and the verdict does not use.
     """
-    relations = _by_relation(evidence)
-    untested = {name: why for name, own in relations.items() if (why := _untested(own))}
-    tested = {
-        name: [one for one in own if one.kind != "precondition"]
-        for name, own in relations.items()
-        if name not in untested
-    }
-    needed = max(rule.needed, math.ceil(rule.share * len(tested)))
+    measured = [*map(_measured, evidence)]
+    relations = by_relation(measured)
+    untested = {name: why for name, own in relations.items() if (why := why_untested(own))}
+    tested = {name: own for name, own in relations.items() if name not in untested}
+    needed = max(rule.needed, math.ceil(rule.share * len(tested) - 1e-9))
     passed = [name for name, own in tested.items() if all(one.holds for one in own)]
-    as_paper = [
-        name
-        for name, own in tested.items()
-        if all(one.holds for one in own if one.kind == "paper")
-        and not any(one.holds is False for one in own if one.kind == "guard")
-    ]
+    as_paper = [name for name, own in tested.items() if _as_the_paper(own)]
+    verdict: Verdict = "not supported"
     if untestable or len(tested) < rule.needed:
-        verdict, why = "not testable here", untestable or _too_few(rule, tested, untested)
+        verdict = "not testable here"
     elif len(passed) >= needed:
-        verdict, why = "supported", f"every criterion holds on {_named(passed)}"
-    elif passed:
+        verdict = "supported"
+    elif passed or len(as_paper) >= needed:
         verdict = "partly"
-        why = f"every criterion holds on {_named(passed)} only, and {needed} are needed"
-        why += _short_of({name: tested[name] for name in tested if name not in passed})
-    elif len(as_paper) >= needed:
-        verdict = "partly"
-        why = f"the paper's own comparison holds on {_named(as_paper)}"
-        why += _short_of({name: tested[name] for name in as_paper})
-    else:
-        verdict = "not supported"
-        why = _short_of(tested).removeprefix("; ")
-        if as_paper:
-            where = f"the paper's own comparison holds on {_named(as_paper)} only"
-            why = f"{where}, and {needed} are needed; {why}"
+    found = {"every criterion": passed} if passed else {COMPARISON: as_paper}
+    why = untestable or "; ".join(_sentence(verdict, needed, found, tested, untested))
     return Claim(
         id=rule.id,
         chapter=rule.chapter,
@@ -300,69 +286,119 @@ def judge(
         question=rule.question,
         section=rule.section,
         rule=rule.sentence,
-        measured=[*map(_measured, evidence), *context],
+        measured=[*measured, *context],
         published=list(published),
         verdict=verdict,
         why=why,
     )
 
 
-def _by_relation(evidence: Sequence[Evidence]) -> dict[str, list[Evidence]]:
-    found: dict[str, list[Evidence]] = {}
-    for one in evidence:
-        found.setdefault(one.relation, []).append(one)
+def _sentence(
+    verdict: Verdict,
+    needed: int,
+    found: Mapping[str, Sequence[str]],
+    tested: Mapping[str, Sequence[Measured]],
+    untested: Mapping[str, str],
+) -> list[str]:
+    """The parts of the sentence under a verdict; `found` is what holds, with where it does."""
+    if not tested and not untested:
+        return ["nothing was measured"]
+    ((what, where),) = found.items()
+    too_few = verdict == "not testable here"
+    said = []
+    if too_few:
+        counts = f"{len(tested)} of {len(tested) + len(untested)} relations can be tested"
+        said.append(f"{counts}, and {needed} are needed")
+    if where:
+        only = f" only, and {needed} are needed" * (not too_few and len(where) < needed)
+        said.append(f"{what} holds on {_named(where)}{only}")
+    if verdict == "supported":
+        return said
+    short = {name: own for name, own in tested.items() if not all(one.holds for one in own)}
+    named = f"{COMPARISON} fails" if where and what == COMPARISON else ""
+    said += [one.replace(named, "it fails") if named else one for one in _short_of(short)]
+    return said + [f"not tested: {_with_why(untested)}"] * bool(untested)
+
+
+def by_relation(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
+    """What a verdict was found from, by relation; numbers that are only shown are left out."""
+    found: dict[str, list[Measured]] = {}
+    for one in measured:
+        if one.kind is not None:
+            found.setdefault(one.relation, []).append(one)
     return found
 
 
-def _untested(evidence: Sequence[Evidence]) -> str:
+def why_untested(own: Sequence[Measured]) -> str:
     """Why the evidence on one relation tests nothing; "" where it does."""
-    for one in evidence:
+    for one in own:
+        if one.kind == "precondition" and one.holds is None:
+            return f"{one.name}: {_unmeasured(one)}"
         if one.kind == "precondition" and not one.holds:
+            return f"{one.name} {one.value:.2f}, not clearly above {one.bound:g}"
+    compared = [one for one in own if one.kind == "paper"]
+    compared = compared or [one for one in own if one.kind != "precondition"]
+    if not compared:
+        return "nothing was compared"
+    return next((_unmeasured(one) for one in compared if one.holds is None), "")
+
+
+def _unmeasured(one: Measured) -> str:
+    few = one.n < LEAST_ITEMS
+    return f"{one.n} items, {LEAST_ITEMS} are needed" if few else "no interval"
+
+
+def _as_the_paper(own: Sequence[Measured]) -> bool:
+    """Whether the comparison that the paper made holds, and no guard takes its meaning away."""
+    compared = [one.holds for one in own if one.kind == "paper"]
+    guarded = not any(one.holds is False for one in own if one.kind == "guard")
+    return bool(compared) and all(compared) and guarded
+
+
+COMPARISON = "the paper's own comparison"
+FAILS = {
+    "paper": f"{COMPARISON} fails",
+    "guard": "a guard of the comparison fails",
+    "control": "a control fails",
+}
+"""What it is called when a criterion fails, by its kind, the gravest first."""
+
+
+def first_failure(own: Sequence[Measured]) -> Measured | None:
+    """What on one relation fails first: the paper's comparison, a guard, or the strongest control,
+    which is the one that the vector beats by least."""
+    for kind in FAILS:
+        failed = [one for one in own if one.kind == kind and one.holds is False]
+        if failed:
+            return min(failed, key=lambda one: one.value) if kind == "control" else failed[0]
+    return None
+
+
+def _short_of(tested: Mapping[str, Sequence[Measured]]) -> list[str]:
+    """What fails first on each of these relations, and which controls nobody measured."""
+    said = []
+    failed = {name: one for name, own in tested.items() if (one := first_failure(own))}
+    for kind, fails in FAILS.items():
+        why = {name: one.name for name, one in failed.items() if one.kind == kind}
+        said += [f"{fails} on {_with_why(why)}"] * bool(why)
+    missing: dict[str, list[str]] = {}
+    for name, own in tested.items():
+        for one in own:
             if one.holds is None:
-                return f"{one.criterion}: {_items(one)}"
-            return f"{one.criterion} {one.found.value:.2f}, not clearly above {one.bound:g}"
-        if one.kind == "paper" and one.holds is None:
-            return _items(one)
-    return ""
+                missing.setdefault(one.name, []).append(name)
+    where = [
+        name if len(names) == len(tested) > 1 else f"{name} ({_named(names)})"
+        for name, names in missing.items()
+    ]
+    return said + [f"not measured: {', '.join(where)}"] * bool(where)
 
 
-def _items(one: Evidence) -> str:
-    """How few items a piece of evidence has."""
-    few = one.found.n < LEAST_ITEMS
-    return f"{one.found.n} items, {LEAST_ITEMS} are needed" if few else "it has no interval"
-
-
-def _too_few(rule: Rule, tested: Mapping[str, object], untested: Mapping[str, str]) -> str:
-    """Why fewer relations are tested than the rule needs."""
-    said = "; ".join(f"{_named([name])} ({why})" for name, why in untested.items())
-    counts = f"{len(tested)} of {len(tested) + len(untested)} relations can be tested"
-    return f"{counts}, and {rule.needed} are needed{': ' * bool(said)}{said}"
-
-
-def _short_of(tested: Mapping[str, Sequence[Evidence]]) -> str:
-    """What fails on these relations, the paper's comparison before controls, and what nobody
-    measured: the first of each kind on each relation."""
-    parts = {
-        "the paper's own comparison fails on": ("paper", False),
-        "it means nothing, by its control, on": ("guard", False),
-        "a control fails on": ("control", False),
-        "not measured on": ("control", None),
-    }
-    said, told = "", set()
-    for what, (kind, holds) in parts.items():
-        kinds = ("guard", "control") if holds is None else (kind,)
-        found = {}
-        for name, own in tested.items():
-            for one in own:
-                if one.kind in kinds and one.holds is holds and (holds is None or name not in told):
-                    found.setdefault(name, []).append(one.criterion)
-        told |= found.keys() if holds is False else set()
-        named = [
-            f"{_named([name])} ({', '.join(criteria if holds is None else criteria[:1])})"
-            for name, criteria in found.items()
-        ]
-        said += f"; {what} {', '.join(named)}" if named else ""
-    return said
+def _with_why(reasons: Mapping[str, str]) -> str:
+    """`past tense and uppercase (a reason), world capitals (another)`."""
+    where: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        where.setdefault(reason, []).append(name)
+    return ", ".join(f"{_named(names)} ({reason})" for reason, names in where.items())
 
 
 def published(claim_id: str, model: str = "") -> list[Published]:
@@ -380,6 +416,51 @@ def _all_published() -> dict[str, tuple[Published, ...]]:
     """What `published.toml` holds, checked against the schema."""
     rows = tomllib.loads(files("ovectors").joinpath("published.toml").read_text("utf-8"))
     return {name: tuple(Published(**row) for row in found) for name, found in rows.items()}
+
+
+def published_verdict(claim: Claim) -> Claim | None:
+    """The verdict of a claim's rule on the numbers that the paper prints, with the criteria that
+    the claim has on the same relations.
+
+    A printed number has no interval and stands for itself. What the paper prints no number for was
+    not measured; that its models answer is taken for granted. None where it prints no comparison.
+    """
+    if claim.id not in RULES:
+        return None
+    printed, evidence = published(claim.id), []
+    for relation in dict.fromkeys(one.relation for one in printed):
+        rows = [one for one in printed if one.relation == relation]
+        value = _printed_difference({one.name: one.value for one in rows})
+        found = Interval(value=value, low=value, high=value, n=max(one.n or 0 for one in rows))
+        evidence += [
+            Evidence(
+                relation=relation,
+                criterion=one.name,
+                found=found if one.kind == "paper" else nothing(),
+                bound=one.bound,
+                kind=one.kind,
+            )
+            for one in claim.measured
+            if one.relation == relation and one.kind in FAILS and not math.isnan(value)
+        ]
+    models = " and ".join(dict.fromkeys(one.model for one in printed))
+    return judge(RULES[claim.id], evidence, model=models, published=printed) if evidence else None
+
+
+def _printed_difference(printed: Mapping[str, float]) -> float:
+    """What the paper compares on one relation, in this book's unit; NaN where it does not.
+
+    Ranks are turned back into reciprocal ranks, whose mean is at least the share of answers on top:
+    upper-casing has no rank afterwards.
+    """
+    if "accuracy lost on abstractive prompts" in printed:
+        lost = printed["accuracy lost on abstractive prompts"]
+        return lost - printed["accuracy lost on extractive prompts"]
+    if "answer's rank before" not in printed:
+        return math.nan
+    ranked = "answer's rank after" in printed
+    after = 1 / printed["answer's rank after"] if ranked else printed["answer on top after"]
+    return after - 1 / printed["answer's rank before"]
 
 
 def context(relation: str, name: str, found: Interval) -> Measured:
@@ -400,4 +481,5 @@ def _numbers(found: Interval) -> dict[str, float | None]:
 
 
 def _named(relations: Sequence[str]) -> str:
-    return ", ".join(name.replace("_", " ") for name in relations)
+    *first, last = (name.replace("_", " ") for name in relations)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -108,7 +108,8 @@ def all_rules() -> dict[str, Rule]:
 
 
 def judge(claim: Claim, *, chapter: str) -> Claim:
-    """The verdict of a study's own rule on the evidence of a claim that it took over.
+    """The verdict of a study's own rule on the evidence of a claim that it took over; where there
+    is none, the claim says why, and the study is not testable for the same reason.
 
     UserError where no rule of the study says that it judges this claim.
     """
@@ -125,7 +126,7 @@ def judge(claim: Claim, *, chapter: str) -> Claim:
         model=claim.model,
         published=claim.published,
         context=[one for one in claim.measured if one.bound is None],
-        untestable=claim.why if claim.verdict == "not testable here" else "",
+        untestable="" if judged else claim.why,
     )
 
 

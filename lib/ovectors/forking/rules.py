@@ -18,6 +18,7 @@ HEAD = """\
 # question  what is asked, in one line with a question mark
 # sentence  when it is supported, and when partly, in one line with a full stop
 # needed    on how many relations every criterion has to hold for `supported`
+# share     the same as a share of the relations that can be tested, where that is more
 """
 
 
@@ -32,7 +33,7 @@ def rules_text(study: Study) -> str:
     return "\n".join(tables)
 
 
-def _about(pairs: Path) -> dict[str, str | int]:
+def _about(pairs: Path) -> dict[str, str | float]:
     relation = pairs.stem.replace("_", " ")
     return {
         "question": f"Does the mechanism reach the relation {relation}?",
@@ -41,9 +42,10 @@ def _about(pairs: Path) -> dict[str, str | int]:
             "the control run is beaten and the answer rises more than another item's."
         ),
         "needed": 1,
+        "share": 0.0,
     }
 
 
-def _quoted(value: str | int) -> str:
+def _quoted(value: str | float) -> str:
     """A value as TOML: what JSON makes of a line of text means the same there."""
     return json.dumps(value, ensure_ascii=False)

@@ -62,7 +62,11 @@ class Study:
         """
         found = studies.read_rules(self.source.name) or {
             rule.id: OwnRule(
-                judges=rule.id, question=rule.question, sentence=rule.sentence, needed=rule.needed
+                judges=rule.id,
+                question=rule.question,
+                sentence=rule.sentence,
+                needed=rule.needed,
+                share=rule.share,
             )
             for rule in claims.RULES.values()
             if rule.chapter == self.source.name

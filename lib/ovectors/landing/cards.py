@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ovectors.catalogue import catalogue
-from ovectors.claims import RULES
+from ovectors.claims import (
+    RULES,
+    by_relation,
+    first_failure,
+    published_verdict,
+    why_untested,
+)
 from ovectors.landing.ranges import Axis, axis_of, drawn_range, number
 from ovectors.prose.common import (
+    KINDS,
     holds_in_words,
     listed,
     quantisation,
     quantised_sentence,
+    readable,
     title,
 )
-from ovectors.prose.front import claim_name, reason
+from ovectors.prose.front import claim_name
 
 if TYPE_CHECKING:
     from ovectors.claims import Claim, Measured, Published
@@ -39,8 +48,9 @@ STATEMENTS = {
 
 _MARKS = {"supported": "✓", "partly": "◐", "not supported": "✗", "not testable here": "?"}
 _MADE_HERE = "trained from scratch by this project to run at once, offline, with nothing fetched"
-SHOWN, PUBLISHED_SHOWN = 5, 3
-"""So many relations, and published numbers, stand on a card; the others are folded under it."""
+SHOWN, PUBLISHED_SHOWN, FAILURES_SHOWN = 5, 3, 2
+"""So many relations, published numbers and criteria that fail stand on a card; the others are
+folded under it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +70,22 @@ class Card:
 
 
 def main_criteria(claim: Claim) -> list[Measured]:
-    """One number a relation: the last criterion that is the paper's own comparison.
+    """One number a relation: the last criterion that is the paper's own comparison; neither held
+    nor failed where the relation tests nothing."""
+    found = []
+    for own in by_relation(claim.measured).values():
+        untested = {"holds": None} if why_untested(own) else {}
+        found += [one.model_copy(update=untested) for one in own if one.kind == "paper"][-1:]
+    return found
 
-    The criteria before it are conditions, such as that the model answers at all.
-    """
-    last = {one.relation: one for one in claim.measured if one.kind == "paper"}
-    return list(last.values())
+
+def failures(claim: Claim) -> list[Measured]:
+    """What fails first on each relation that was tested, where that keeps the claim from being
+    supported."""
+    if claim.verdict not in ("partly", "not supported"):
+        return []
+    tested = (own for own in by_relation(claim.measured).values() if not why_untested(own))
+    return [one for one in map(first_failure, tested) if one]
 
 
 def deck(cards: Sequence[Card]) -> str:
@@ -161,8 +181,9 @@ def card_html(card: Card) -> str:
         f'<h3 id="name-{claim.id}"><a href="{card.page}">{claim_name(claim.id)}</a>'
         f"{_badge(claim.verdict)}</h3>",
         f'<p class="claim-statement">{html.escape(statement)}</p>',
-        _published(claim.published),
+        _published(claim),
         _ours(claim),
+        _strongest_control(claim),
         _judged(claim),
         _made(card),
         "</section>",
@@ -176,14 +197,20 @@ def _badge(verdict: str) -> str:
     return f'<span class="verdict {kind}">{mark} {verdict}</span>'
 
 
-def _published(numbers: Sequence[Published]) -> str:
-    if not numbers:
+def _published(claim: Claim) -> str:
+    """Some of the paper's numbers, and what the rule says of them."""
+    if not claim.published:
         return '<p class="claim-published"><b>Published:</b> no number.</p>'
-    said = [_printed(one) for one in numbers]
+    said = [_printed(one) for one in claim.published]
     left = len(said) - PUBLISHED_SHOWN
     shown = "; ".join(said[:PUBLISHED_SHOWN])
     more = f"; {left} more below" if left > 0 else ""
-    return f'<p class="claim-published"><b>Published:</b> {shown}{more}.</p>'
+    shown = f'<p class="claim-published"><b>Published:</b> {shown}{more}.</p>'
+    if judged := published_verdict(claim):
+        why = html.escape(readable(judged.why))
+        by_rule = f"<b>The paper's own numbers by this rule:</b> <i>{judged.verdict}</i>: {why}."
+        shown += f'\n<p class="claim-published">{by_rule}</p>'
+    return shown
 
 
 def _printed(one: Published) -> str:
@@ -192,25 +219,55 @@ def _printed(one: Published) -> str:
 
 
 def _ours(claim: Claim) -> str:
-    """The main criterion, drawn for each relation, those on which it holds first."""
-    main = main_criteria(claim)
-    if not main:
-        return f'<p class="claim-ours"><b>Here:</b> {html.escape(claim.why)}.</p>'
-    ranked = sorted(main, key=lambda one: (not one.holds, -(one.value or 0)))[:SHOWN]
-    axis = axis_of(ranked)
-    rows = "".join(_row(one, axis) for one in ranked)
-    bounds = {one.bound for one in ranked}
-    needed = f"; the dashed line is what it has to exceed, {bounds.pop():g}" if bounds else ""
-    left = len(main) - len(ranked)
-    more = f" {left} more relation{'s are' if left > 1 else ' is'} below." if left else ""
+    """The main criterion, drawn for each relation, those on which it holds first; then what fails
+    beside it, the commonest first. Where neither explains the verdict, its sentence does."""
+    here = f"On <code>{html.escape(claim.model)}</code>:"
+    main, failed = main_criteria(claim), failures(claim)
+    shown = []
+    if not main or not (failed or claim.verdict == "supported"):
+        shown.append(f'<p class="claim-ours"><b>{here}</b> {html.escape(readable(claim.why))}.</p>')
+    if main:
+        ranked = sorted(main, key=lambda one: (not one.holds, -(one.value or 0)))
+        shown.append(_drawn(here, ranked))
+    others: dict[str, list[Measured]] = {}
+    for one in failed:
+        if one not in main:
+            others.setdefault(one.name, []).append(one)
+    commonest = sorted(others.values(), key=len, reverse=True)[:FAILURES_SHOWN]
+    shown += [_drawn("Does not hold:", rows) for rows in commonest]
+    return "\n".join(shown)
+
+
+def _drawn(lead: str, rows: Sequence[Measured]) -> str:
+    """One criterion on some relations: its name, and a drawing for each of the first SHOWN."""
+    left = len(rows) - SHOWN
+    more = f" {left} more relation{'s are' if left > 1 else ' is'} below." if left > 0 else ""
+    rows = rows[:SHOWN]
+    axis = axis_of(rows)
     ends = "".join(
         f"<span>{number(end, digits=axis.digits)}</span>" for end in (axis.low, axis.high)
     )
     return (
-        f'<p class="claim-ours"><b>On <code>{html.escape(claim.model)}</code>:</b> '
-        f"{html.escape(main[0].name)}. Dot and bar: value and interval{needed}.{more}</p>"
-        f'<div class="ranges">{rows}<div class="ends" aria-hidden="true">{ends}</div></div>'
+        f'<p class="claim-ours"><b>{lead}</b> {html.escape(readable(rows[0].name))}. Dot and bar: '
+        f"value and interval; the dashed line is what it has to exceed, {rows[0].bound:g}."
+        f"{more}</p>"
+        f'<div class="ranges">{"".join(_row(one, axis) for one in rows)}'
+        f'<div class="ends" aria-hidden="true">{ends}</div></div>'
     )
+
+
+def _strongest_control(claim: Claim) -> str:
+    """The control that is beaten by least, where one is not beaten."""
+    controls = [one for one in failures(claim) if one.kind == "control"]
+    if not controls:
+        return ""
+    one = min(controls, key=lambda one: one.value)
+    named = re.sub(r".*(minus |above that of )", "", one.name)
+    named = re.sub(r"^that of ", "the vector of ", named)
+    lead = "Does as well" if one.value <= one.bound else "Not clearly beaten"
+    difference = f"difference {number(one.value, digits=3)} {_bounds(one)}"
+    where = f"{title(one.relation).lower()}, {difference}"
+    return f'<p class="claim-ours"><b>{lead}:</b> {html.escape(f"{named} ({where})")}.</p>'
 
 
 def _row(one: Measured, axis: Axis) -> str:
@@ -227,13 +284,14 @@ def _row(one: Measured, axis: Axis) -> str:
 def _judged(claim: Claim) -> str:
     """The rule and all that it was applied to, folded."""
     rows = "".join(
-        f"<tr><td>{html.escape(title(one.relation))}</td><td>{html.escape(one.name)}</td>"
-        f"<td>{number(one.value, digits=3)}</td><td>{_bounds(one)}</td><td>{one.n}</td>"
+        f"<tr><td>{html.escape(title(one.relation))}</td><td>{html.escape(readable(one.name))}</td>"
+        f"<td>{html.escape(KINDS[one.kind])}</td><td>{number(one.value, digits=3)}</td>"
+        f"<td>{_bounds(one)}</td><td>{one.n}</td>"
         f"<td>{'' if one.bound is None else f'{one.bound:g}'}</td>"
         f"<td>{holds_in_words(one)}</td></tr>"
         for one in claim.measured
     )
-    heads = ("relation", "measured", "value", "interval", "n", "has to exceed", "holds")
+    heads = ("relation", "measured", "kind", "value", "interval", "n", "has to exceed", "holds")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     printed = "".join(f"<li>{_printed(one)}, {one.where}</li>" for one in claim.published)
     published = f"<p>All published numbers:</p><ul>{printed}</ul>" if printed else ""
@@ -241,7 +299,7 @@ def _judged(claim: Claim) -> str:
         f"<details><summary>Why <i>{claim.verdict}</i>: the rule and every number</summary>"
         f"<p><b>Asked:</b> {html.escape(claim.question)}</p>"
         f"<p><b>Rule, written down before the run:</b> {html.escape(claim.rule)}</p>"
-        f"<p><b>Outcome:</b> {html.escape(reason(claim))}.</p>"
+        f"<p><b>Outcome:</b> {html.escape(readable(claim.why))}.</p>"
         f'<div class="scrolls" tabindex="0" role="region" aria-label="Every number of this claim">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         f"{published}</details>"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 240, 18  # in the units of the drawing, which is as wide as its column
 EDGE = 6
-_TEXT_HOLDS = {True: "holds", False: "does not hold", None: "not judged"}
+_TEXT_HOLDS = {True: "holds", False: "does not hold", None: "not tested"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ovectors.catalogue import catalogue
-from ovectors.relations import MORE_RELATIONS, RELATIONS, TITLES, describe
+from ovectors.relations import MORE_RELATIONS, RELATIONS, TITLES, describe, load_relation
 
 if TYPE_CHECKING:
     from ovectors.claims import Claim, Measured
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ovectors.store import Store
 
 
+KINDS = {"paper": "the paper's", "precondition": "precondition", "guard": "guard"}
+KINDS |= {"control": "control", None: ""}
+"""What kind of criterion a number of a verdict is; the methods page explains them."""
 MANY_NUMBERS = 16
 """So many rows of a claim's numbers are shown; beyond that they are folded."""
 
@@ -52,14 +55,19 @@ def interval(value: float, low: float, high: float) -> str:
 def accuracy_table(
     accuracies: Mapping[str, Interval], encoded: Mapping[str, EncodedPrompts]
 ) -> str:
-    """Markdown table: accuracy with interval, items run, items left out and why."""
+    """Markdown table: accuracy with interval, items run (of how many, where some were drawn), items
+    left out and why."""
     lines = [
         "| task | accuracy [95% interval] | items | left out |",
         "|---|---|---|---|",
     ]
     for relation, found in accuracies.items():
-        shown, lacking = accuracy_of(found), left_out(encoded[relation])
-        lines.append(f"| {title(relation)} | {shown} | {found.n} | {lacking} |")
+        prompts, known = encoded[relation], relation in (*RELATIONS, *MORE_RELATIONS)
+        drawn, count = len(prompts) + len(prompts.excluded), str(len(prompts))
+        if known and drawn < (there := len(load_relation(relation).items)):
+            count += f" (of {drawn} drawn from {there})"
+        cells = [title(relation), accuracy_of(found), count, left_out(prompts)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -158,14 +166,14 @@ def _folded(summary: str, measured: Sequence[Measured]) -> list[str]:
 
 def _numbers_table(measured: Sequence[Measured]) -> list[str]:
     lines = [
-        "| relation | measured | value [interval] | n | has to exceed | holds |",
-        "|---|---|---|---|---|---|",
+        "| relation | measured | kind | value [interval] | n | has to exceed | holds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for one in measured:
         bound = "" if one.bound is None else f"{one.bound:g}"
-        holds = holds_in_words(one)
-        name, shown = readable(one.name), _measured(one.value, one.low, one.high)
-        lines.append(f"| {title(one.relation)} | {name} | {shown} | {one.n} | {bound} | {holds} |")
+        shown = _measured(one.value, one.low, one.high)
+        cells = [title(one.relation), readable(one.name), KINDS[one.kind], shown, str(one.n)]
+        lines.append(f"| {' | '.join([*cells, bound, holds_in_words(one)])} |")
     return lines
 
 
@@ -173,7 +181,8 @@ def holds_in_words(one: Measured) -> str:
     """Whether a number of a verdict is as its rule asks; "" for one that no rule asks about."""
     if one.bound is None:
         return ""
-    return {None: "not measured", True: "yes", False: "no"}[one.holds]
+    unknown = "not measured" if one.value is None else "too few items"
+    return {None: unknown, True: "yes", False: "no"}[one.holds]
 
 
 def _measured(value: float | None, low: float | None, high: float | None) -> str:

@@ -23,7 +23,7 @@ MODEL_COLUMNS += ["chapters", "changed"]
 VERDICT_COLUMNS = ["claim", "question", "chapter", "model", "kind", "parameters"]
 VERDICT_COLUMNS += ["state", "why", "origin", "changed"]
 MEASURED_COLUMNS = ["claim", "model", "kind", "parameters", "relation", "name"]
-MEASURED_COLUMNS += ["value", "low", "high", "n", "bound", "holds", "paper"]
+MEASURED_COLUMNS += ["value", "low", "high", "n", "bound", "holds", "criterion"]
 TREND_COLUMNS = ["claim", "relation", "name", "kind", "models", "smallest", "largest"]
 TREND_COLUMNS += ["values", "change"]
 DEPTH_COLUMNS = ["model", "kind", "parameters", "relation", "stage", "items", "median_layer"]
@@ -83,24 +83,23 @@ def verdicts(findings: Sequence[Finding]) -> pd.DataFrame:
 
 
 def measured(findings: Sequence[Finding]) -> pd.DataFrame:
-    """One row a measured number of a claim: model, relation, name, value, interval, n, bound."""
+    """One row a measured number of a claim: model, relation, name, value, interval, n, bound,
+    whether it holds, and criterion (the kind of criterion that it is)."""
     rows = []
     for known in _by_model(findings):
         identity = _identity(known)
         for claim in (claim for one in known for claim in one.claims):
             told = identity | {"claim": claim.id}
-            rows += [told | number.model_dump() for number in claim.measured]
+            for number in claim.measured:  # its kind is no model's
+                rows.append(number.model_dump() | told | {"criterion": number.kind})
     table = _sorted(rows, MEASURED_COLUMNS)
     numbers = ["value", "low", "high", "bound"]
     return table.astype(dict.fromkeys(numbers, float))
 
 
 def headlines(numbers: pd.DataFrame) -> pd.DataFrame:
-    """For each claim, model and relation its main criterion: the last that the paper itself made.
-
-    The criteria before it are conditions, such as that the model answers at all.
-    """
-    own = numbers[numbers["paper"].astype(bool)]
+    """For each claim, model and relation its main criterion: the last that the paper made."""
+    own = numbers[numbers["criterion"] == "paper"]
     return own.groupby(["claim", "model", "relation"], sort=False).tail(1).reset_index(drop=True)
 
 
