@@ -7,7 +7,7 @@ import pandas as pd
 from ovectors.experiments.linear_update.measure.cosines import OWN_LAYERS, SAME_LAYER
 from ovectors.experiments.shared.rows import row_of
 from ovectors.experiments.shared.tables import together
-from ovectors.statistics import bootstrap_mean
+from ovectors.statistics import mean
 
 CELL_COLUMNS = ["relation", "other", "centred", "cosine", "low", "high", "n"]
 
@@ -15,7 +15,7 @@ CELL_COLUMNS = ["relation", "other", "centred", "cosine", "low", "high", "n"]
 def cosine_cells(
     table: pd.DataFrame, *, layer: int | None = None, centred: bool, seed: int = 0
 ) -> pd.DataFrame:
-    """Mean cosine for each pair of relations, over items, with its 95% interval.
+    """Mean cosine for each pair of relations, over arguments, with its 95% interval.
 
     At the items' own switching layers, or at one layer for all.
     """
@@ -25,7 +25,7 @@ def cosine_cells(
         part = part[part["layer"] == layer]
     rows = []
     for (name, other), cell in part.groupby(["relation", "other"], sort=False):
-        found = bootstrap_mean(cell["cosine"].to_numpy(), seed=seed)
+        found = mean(cell["cosine"], clusters=cell["argument"])
         row = {"relation": name, "other": other, "centred": centred}
         rows.append(row | row_of(found, "cosine"))
     return pd.DataFrame(rows, columns=CELL_COLUMNS)
