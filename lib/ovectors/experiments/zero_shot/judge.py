@@ -37,7 +37,7 @@ ACCURACIES = [*NAMED, "mean", "low", "high", "n", "n_sources", "worst", "best", 
 GAINS = ["relation", "setting", "against", "mean", "low", "high", "n"]
 
 
-def map_means(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def map_means(table: pd.DataFrame) -> pd.DataFrame:
     """Accuracy and mean reciprocal rank at every layer and scale of a `zero_shot.layer_map`.
 
     Columns: `MEANS`. Each item counts by its mean over sources; `n` counts items, `pairs` items
@@ -54,7 +54,7 @@ def map_means(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=MEANS)
 
 
-def accuracies(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def accuracies(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
     """Accuracy in each condition of `zero_shot.zero_shot`, a row per relation and setting.
 
     Columns: `ACCURACIES`. Intervals: over sources and arguments; a share's where no vector is
@@ -73,7 +73,7 @@ def accuracies(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) 
     return pd.DataFrame(rows, columns=ACCURACIES)
 
 
-def gains(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def gains(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
     """Accuracy with the own vector minus accuracy without, with a random and another vector.
 
     Columns: `GAINS`, `against` being that condition. Item by item, and for the vectors each with
@@ -90,7 +90,7 @@ def gains(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> pd
     return pd.DataFrame(rows, columns=GAINS)
 
 
-def outcome_shares(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def outcome_shares(table: pd.DataFrame) -> pd.DataFrame:
     """What the top token is in each condition: the share of each of `OUTCOMES`, with intervals."""
     rows = []
     for named, part in table.groupby(NAMED, sort=False):
@@ -117,7 +117,6 @@ def claim(
     model: str,
     relations: Sequence[str] = TASKS,
     published: Sequence[Published] = (),
-    seed: int = 0,
 ) -> Claim:
     """The verdict on zero-shot prompts, by the rule `claims.RULES["zero_shot"]`.
 
@@ -126,8 +125,8 @@ def claim(
     other relations' vectors and the accuracies themselves are shown beside it.
     """
     confidence = corrected(len(relations))
-    gained = gains(table, confidence=confidence, seed=seed)
-    reached = accuracies(table, confidence=confidence, seed=seed)
+    gained = gains(table, confidence=confidence)
+    reached = accuracies(table, confidence=confidence)
     evidence, context = [], []
     for relation in relations:
         own = gained[gained["relation"] == relation]

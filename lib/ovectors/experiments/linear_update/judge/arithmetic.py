@@ -24,9 +24,7 @@ def outcomes(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(ahead=wanted < other, on_top=wanted == 1)
 
 
-def effects(
-    table: pd.DataFrame, *, outcome: str = "ahead", swept: bool = False, seed: int = 0
-) -> pd.DataFrame:
+def effects(table: pd.DataFrame, *, outcome: str = "ahead", swept: bool = False) -> pd.DataFrame:
     """Share of items on which a trial has its effect, at the states that every item is tried on.
 
     One row per relation, operation, vector and scale: share, low, high (95%; for random vectors of

@@ -12,9 +12,7 @@ from ovectors.statistics import mean
 CELL_COLUMNS = ["relation", "other", "centred", "cosine", "low", "high", "n"]
 
 
-def cosine_cells(
-    table: pd.DataFrame, *, layer: int | None = None, centred: bool, seed: int = 0
-) -> pd.DataFrame:
+def cosine_cells(table: pd.DataFrame, *, layer: int | None = None, centred: bool) -> pd.DataFrame:
     """Mean cosine for each pair of relations, over arguments, with its 95% interval.
 
     At the items' own switching layers, or at one layer for all.
@@ -31,7 +29,7 @@ def cosine_cells(
     return pd.DataFrame(rows, columns=CELL_COLUMNS)
 
 
-def cosine_panels(table: pd.DataFrame, *, layer: int, seed: int = 0) -> pd.DataFrame:
+def cosine_panels(table: pd.DataFrame, *, layer: int) -> pd.DataFrame:
     """`cosine_cells` at the own switching layers and at `layer`, as they are and centred.
 
     One table, with a column `panel` that names each of the four.
@@ -42,7 +40,5 @@ def cosine_panels(table: pd.DataFrame, *, layer: int, seed: int = 0) -> pd.DataF
         f"layer {layer}": {"layer": layer, "centred": False},
         f"layer {layer}, centred": {"layer": layer, "centred": True},
     }
-    cells = [
-        cosine_cells(table, **asked, seed=seed).assign(panel=name) for name, asked in panels.items()
-    ]
+    cells = [cosine_cells(table, **asked).assign(panel=name) for name, asked in panels.items()]
     return together(cells)

@@ -28,7 +28,7 @@ def fitted_on(table: pd.DataFrame) -> dict[str, int]:
     return table.groupby("relation", sort=False)["fitted_on"].first().astype(int).to_dict()
 
 
-def explained(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def explained(table: pd.DataFrame) -> pd.DataFrame:
     """The share of the FFN outputs' squared length that is explained, per layer, 95% intervals.
 
     1 - (sum of squared errors) / (sum of squared lengths) over the report items: 1 where what was
@@ -62,7 +62,7 @@ def ratio(
     return mean(1 - left + (left * totals - errors) / totals.mean())
 
 
-def _bands(table: pd.DataFrame, values: pd.Series, added: Sequence[str], *, seed: int):
+def _bands(table: pd.DataFrame, values: pd.Series, added: Sequence[str]):
     """Means over items per relation, kind and layer, items kept whole over layers."""
     rows: list[dict] = []
     shown = table.assign(value=values)[table["added"].isin(added)]
@@ -74,7 +74,7 @@ def _bands(table: pd.DataFrame, values: pd.Series, added: Sequence[str], *, seed
     return pd.DataFrame(rows, columns=BAND_COLUMNS)
 
 
-def gains(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def gains(table: pd.DataFrame) -> pd.DataFrame:
     """By how much each thing raises the answer's lead over the argument, in logits, per layer.
 
     The lead with it minus the lead with nothing, mean over report items with 95% intervals. The
@@ -84,15 +84,15 @@ def gains(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     bare = table[table["added"] == NOTHING].set_index(key)["lead"]
     before = bare.reindex(pd.MultiIndex.from_frame(table[key])).to_numpy()
     gained = table["lead"] - before
-    return _bands(table, gained, (WHOLE, MEAN, REMAINDER, OTHERS), seed=seed)
+    return _bands(table, gained, (WHOLE, MEAN, REMAINDER, OTHERS))
 
 
-def faithfulness(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def faithfulness(table: pd.DataFrame) -> pd.DataFrame:
     """Share of report items whose top token is that of the true state after the layer, per layer.
 
     With nothing added, with the mean vector, with the affine map; 95% intervals.
     """
-    return _bands(table, table["same_top"], (NOTHING, MEAN, AFFINE), seed=seed)
+    return _bands(table, table["same_top"], (NOTHING, MEAN, AFFINE))
 
 
 def at_switch(table: pd.DataFrame) -> pd.DataFrame:

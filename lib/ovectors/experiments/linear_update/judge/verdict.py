@@ -28,7 +28,6 @@ def claim(
     *,
     model: str,
     relations: Sequence[str],
-    seed: int = 0,
 ) -> Claim:
     """The verdict by the rule `claims.RULES["linear_update"]`.
 
