@@ -195,6 +195,45 @@ def test_the_strongest_of_the_others_has_to_be_beaten():
     assert found.verdict == "supported"  # on the other two
 
 
+def test_a_third_of_the_testable_relations_is_needed_and_unanswered_ones_do_not_count():
+    names = tuple(f"verb_{number}" for number in range(9))
+
+    def verdict(working, unanswered=()):
+        """`working` relations have vectors of their own, all others raise every answer alike."""
+        table = made_up(
+            lambda vector, answer_of: (
+                20
+                if vector == CONTROL
+                else 2 + 18 * (vector != answer_of)
+                if answer_of in names[:working]
+                else 2
+            ),
+            relations=names,
+            sources=2,
+        )
+        answered = Interval(value=0.9, low=0.8, high=1, n=50)
+        hardly = Interval(value=0.15, low=0.05, high=0.3, n=50)
+        pairs = [("verb", name) for name in names]
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(judge, "judged", lambda groups: pairs)
+            found = Specificity(
+                accuracies={name: hardly if name in unanswered else answered for name in names},
+                groups=(),
+                layers={},
+                table=table,
+            )
+            return judge.claim(found, model="m")
+
+    assert verdict(3).verdict == "supported"
+    two = verdict(2)
+    assert two.verdict == "partly" and "on verb 0, verb 1 only, and 3 are needed" in two.why
+    assert verdict(2, unanswered=names[6:]).verdict == "supported"  # two of six
+    nobody = verdict(9, unanswered=names[1:])
+    assert nobody.verdict == "not testable here"
+    assert "1 of 9 relations can be tested, and 2 are needed" in nobody.why
+    assert "verb 1 (accuracy 0.15, not clearly above 0.1)" in nobody.why
+
+
 def test_too_few_arguments_are_no_test():
     assert judged(own_only, items=LEAST_ITEMS - 1).verdict == "not testable here"
 
@@ -256,7 +295,7 @@ def test_the_table_quotes_the_numbers():
     matrix, first = judge.confusion_matrix(table), judge.first_answers(table)
     shown = prose.answer_table(matrix, first).splitlines()
     assert len(shown) == 2 + 3 and "| Verbs: past tense | 0.05 |" in shown[2]
-    assert shown[2].endswith("1.00 [1.00, 1.00] |")
+    assert shown[2].endswith("1.00 [0.91, 1.00] |")
     assert "3 of 3 relations" in prose.specificity_summary(matrix)
     other = matrix.assign(mean=matrix["mean"] + 0.2)
     assert "| 0.25 |" in prose.answer_table(other, first).splitlines()[2]

@@ -179,8 +179,13 @@ def made_up(*, mean=0.25, affine=1.0):
     for item in range(2):
         for layer in range(2):
             for added, (error, lead) in things.items():
-                row = {"relation": CAPITALS, "item": item, "layer": layer, "added": added}
-                row |= {"squared_norm": 4.0, "squared_error": error, "lead": lead - item - layer}
+                row = {"relation": CAPITALS, "item": item, "argument": str(item), "layer": layer}
+                row |= {
+                    "added": added,
+                    "squared_norm": 4.0,
+                    "squared_error": error,
+                    "lead": lead - item - layer,
+                }
                 row |= {"switch": 1, "rank_answer": 1.0 if lead >= 2 - item else 5.0}
                 rows.append(row | {"same_top": added != NOTHING, "fitted_on": 7})
     return pd.DataFrame(rows)

@@ -143,7 +143,7 @@ def made_up():
                 (RANDOM, k == 4),
             ):
                 row = {"relation": CAPITALS, "item": item, "kept": kept, "k": k, "neurons": 4}
-                rows.append(row | {"rank_answer": 1.0 if there else 3.0})
+                rows.append(row | {"argument": str(item), "rank_answer": 1.0 if there else 3.0})
     return pd.DataFrame(rows)
 
 

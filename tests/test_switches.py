@@ -87,6 +87,7 @@ def makers(*names):
         {
             "relation": CAPITALS,
             "item": range(len(names)),
+            "argument": [str(place) for place in range(len(names))],
             "correct": [bool(name) for name in names],
             "switch": range(len(names)),
             "made_by": names,

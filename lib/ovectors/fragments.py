@@ -9,6 +9,7 @@ not_run.md          what has results and what has none
 explorer_data.md    of which models the explorer has data
 costs.md            what a sweep costs, from the benchmark
 noise.md            how far right answers are apart, from its measurement
+false_positives.md  how often intervals lie above 0 by chance, from its simulation
 measured_costs.md   time and memory of every run
 fits.md             which models fit which machines
 chapter_needs.md    what chapters hold beside the weights
@@ -33,12 +34,12 @@ from ovectors.landing.leading import STAGES_CHAPTER, leading_model
 from ovectors.notebooks import read_notebook
 from ovectors.prose import fits, plan_bloom
 from ovectors.prose.costs import costs
+from ovectors.prose.false_positives import false_positives
 from ovectors.prose.front import claim_name
 from ovectors.prose.noise import noise
 from ovectors.prose.published import published
 from ovectors.results import CLAIMS, load_json, load_table, read_manifest
 from ovectors.splits import DEVELOPMENT_SHARE
-from ovectors.statistics import N_RESAMPLES
 
 if TYPE_CHECKING:
     from ovectors.pages import Page
@@ -67,6 +68,7 @@ def write(folder: Path, pages: Sequence[Page]) -> None:
         "not_run": not_run_markdown(),
         "costs": costs(),
         "noise": noise(),
+        "false_positives": false_positives(),
         "measured_costs": fits.measured_costs(),
         "fits": fits.fits_table(),
         "chapter_needs": fits.chapter_needs(),
@@ -85,7 +87,6 @@ def substitutions() -> dict[str, str]:
     return {
         "development_share": f"{DEVELOPMENT_SHARE:.0%}",
         "least_items": str(LEAST_ITEMS),
-        "resamples": f"{N_RESAMPLES:,}",
     }
 
 

@@ -20,6 +20,7 @@ from ovectors.experiments.shared.rows import row_of
 from ovectors.experiments.survey import not_judged
 from ovectors.statistics import corrected, crossed_mean
 
+ANSWERS = "accuracy"
 TOKENS = ("rank", "rank_other")
 UNTESTABLE = f"the model answers no two relations that share {LEAST_SHARED} arguments or more"
 MATRIX_COLUMNS = ["kind", "vector", "answer_of", "mean", "low", "high", "n", "top1", "rise"]
@@ -61,7 +62,7 @@ def confusion_matrix(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     for kind, vector, relations in _pairs(table):
         for answer_of in relations:
             ranks = ranks_of(table, kind, vector, answer_of)
-            found = row_of(crossed_mean(1 / ranks, seed=seed))
+            found = row_of(crossed_mean(1 / ranks))
             before.setdefault((kind, answer_of), found["mean"])
             rows.append({"kind": kind, "vector": vector, "answer_of": answer_of} | found)
             rows[-1]["top1"] = float((ranks == 1).mean())
@@ -82,7 +83,7 @@ def first_answers(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         ranks = np.stack([ranks_of(table, kind, vector, one) for one in relations])
         first = ranks.argmin(axis=0)
         for place, answer_of in enumerate(relations):
-            found = row_of(crossed_mean((first == place).astype(float), seed=seed))
+            found = row_of(crossed_mean(first == place))
             rows.append({"kind": kind, "vector": vector, "answer_of": answer_of} | found)
             rows[-1]["relations"] = len(relations)
     return pd.DataFrame(rows, columns=FIRST_COLUMNS)
@@ -155,7 +156,9 @@ def claim(found: Specificity, *, model: str, seed: int = 0) -> Claim:
     pieces: list[Evidence] = []
     aside: list[Measured] = []
     for kind, name in relations:
-        pieces += evidence(found.table, kind, name, **options)
+        answers = {"found": found.accuracies[name], "bound": found.least_accuracy}
+        answers |= {"relation": name, "criterion": ANSWERS, "kind": "precondition"}
+        pieces += [*evidence(found.table, kind, name, **options), Evidence(**answers)]
         aside.append(beside(found.table, kind, name, **options))
     aside += not_judged(found.accuracies, [name for _, name in relations])
     untestable = "" if pieces else UNTESTABLE

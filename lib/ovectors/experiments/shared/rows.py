@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Hashable, Iterator
 
 import pandas as pd
 
-from ovectors.statistics import Interval, bootstrap_bands, nothing
+from ovectors.statistics import Interval, bands, nothing
 
 
 def row_of(found: Interval, name: str = "mean") -> dict[str, float]:
@@ -23,13 +23,16 @@ def interval_of(rows: pd.DataFrame) -> Interval:
     return Interval(value=float(row["mean"]), n=int(row["n"]), **bounds)
 
 
-def layer_rows(wide: pd.DataFrame, *, seed: int = 0) -> Iterator[dict[str, float]]:
-    """A row for each layer: the mean over items with its 95% interval, items kept whole.
+def layer_rows(
+    wide: pd.DataFrame, *, clusters: Collection[Hashable] | None = None, seed: int = 0
+) -> Iterator[dict[str, float]]:
+    """A row for each layer: the mean over items with its 95% interval.
 
-    `wide` has a row an item and a column a layer. Columns: layer, mean, low, high, n.
+    `wide` has a row an item and a column a layer, `clusters` a label an item (see `statistics`).
+    Columns: layer, mean, low, high, n.
     """
-    bands = bootstrap_bands(wide.to_numpy(), seed=seed)
-    for layer, found in zip(wide.columns, bands, strict=True):
+    found_in = bands(wide.to_numpy(), clusters=clusters)
+    for layer, found in zip(wide.columns, found_in, strict=True):
         yield {"layer": layer} | row_of(found)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from ovectors.experiments.linear_update.measure.arithmetic import ADD, DEMO_SCALES, OWN, SUBTRACT
 from ovectors.experiments.shared.paper import shown_argument
 from ovectors.experiments.shared.rows import row_of
-from ovectors.statistics import bootstrap_mean, share
+from ovectors.statistics import mean, share
 
 EFFECT_COLUMNS = ["operation", "vector", "scale", "share", "low", "high", "n"]
 
@@ -25,15 +24,12 @@ def outcomes(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(ahead=wanted < other, on_top=wanted == 1)
 
 
-def effects(
-    table: pd.DataFrame, *, outcome: str = "ahead", swept: bool = False, seed: int = 0
-) -> pd.DataFrame:
+def effects(table: pd.DataFrame, *, outcome: str = "ahead", swept: bool = False) -> pd.DataFrame:
     """Share of items on which a trial has its effect, at the states that every item is tried on.
 
-    One row per relation, operation, vector and scale: share, low, high (95%: Wilson's for the o
-    vector; for random vectors a bootstrap over items of the mean over draws), n. With `swept` only
-    the items that were tried at every scale count, so that a line over scales is about the same
-    items all along.
+    One row per relation, operation, vector and scale: share, low, high (95%; for random vectors of
+    the mean over draws), n (arguments). With `swept` only the items that were tried at every scale
+    count, so that a line over scales is about the same items all along.
     """
     rows = []
     by = ["relation", "operation", "vector", "scale"]
@@ -42,8 +38,10 @@ def effects(
         tried = full.groupby(["relation", "item", "operation"])["scale"].transform("nunique")
         full = full[tried == tried.max()]
     for names, part in full.groupby(by, sort=False):
-        per_item = part.groupby("item")[outcome].mean().to_numpy(dtype=np.float64)
-        found = share(per_item == 1) if names[2] == OWN else bootstrap_mean(per_item, seed=seed)
+        items = part.groupby("item").agg(value=(outcome, "mean"), argument=("argument", "first"))
+        value, clusters = items["value"].astype(float), items["argument"]
+        own = names[2] == OWN
+        found = share(value == 1, clusters=clusters) if own else mean(value, clusters=clusters)
         rows.append(dict(zip(by, names, strict=True)) | row_of(found, "share"))
     order = {name: place for place, name in enumerate(table["relation"].unique())}
     rows.sort(key=lambda row: order[row["relation"]])

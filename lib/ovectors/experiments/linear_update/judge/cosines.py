@@ -7,15 +7,13 @@ import pandas as pd
 from ovectors.experiments.linear_update.measure.cosines import OWN_LAYERS, SAME_LAYER
 from ovectors.experiments.shared.rows import row_of
 from ovectors.experiments.shared.tables import together
-from ovectors.statistics import bootstrap_mean
+from ovectors.statistics import mean
 
 CELL_COLUMNS = ["relation", "other", "centred", "cosine", "low", "high", "n"]
 
 
-def cosine_cells(
-    table: pd.DataFrame, *, layer: int | None = None, centred: bool, seed: int = 0
-) -> pd.DataFrame:
-    """Mean cosine for each pair of relations, over items, with its 95% interval.
+def cosine_cells(table: pd.DataFrame, *, layer: int | None = None, centred: bool) -> pd.DataFrame:
+    """Mean cosine for each pair of relations, over arguments, with its 95% interval.
 
     At the items' own switching layers, or at one layer for all.
     """
@@ -25,13 +23,13 @@ def cosine_cells(
         part = part[part["layer"] == layer]
     rows = []
     for (name, other), cell in part.groupby(["relation", "other"], sort=False):
-        found = bootstrap_mean(cell["cosine"].to_numpy(), seed=seed)
+        found = mean(cell["cosine"], clusters=cell["argument"])
         row = {"relation": name, "other": other, "centred": centred}
         rows.append(row | row_of(found, "cosine"))
     return pd.DataFrame(rows, columns=CELL_COLUMNS)
 
 
-def cosine_panels(table: pd.DataFrame, *, layer: int, seed: int = 0) -> pd.DataFrame:
+def cosine_panels(table: pd.DataFrame, *, layer: int) -> pd.DataFrame:
     """`cosine_cells` at the own switching layers and at `layer`, as they are and centred.
 
     One table, with a column `panel` that names each of the four.
@@ -42,7 +40,5 @@ def cosine_panels(table: pd.DataFrame, *, layer: int, seed: int = 0) -> pd.DataF
         f"layer {layer}": {"layer": layer, "centred": False},
         f"layer {layer}, centred": {"layer": layer, "centred": True},
     }
-    cells = [
-        cosine_cells(table, **asked, seed=seed).assign(panel=name) for name, asked in panels.items()
-    ]
+    cells = [cosine_cells(table, **asked).assign(panel=name) for name, asked in panels.items()]
     return together(cells)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from ovectors.experiments.linear_update.measure.linearity import (
     WHOLE,
 )
 from ovectors.experiments.shared.rows import layer_rows, row_of
-from ovectors.statistics import N_RESAMPLES, Interval, nothing, share
+from ovectors.statistics import Interval, mean, nothing, per_cluster, share
 
 BAND_COLUMNS = ["relation", "added", "layer", "mean", "low", "high", "n"]
 
@@ -29,7 +28,7 @@ def fitted_on(table: pd.DataFrame) -> dict[str, int]:
     return table.groupby("relation", sort=False)["fitted_on"].first().astype(int).to_dict()
 
 
-def explained(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def explained(table: pd.DataFrame) -> pd.DataFrame:
     """The share of the FFN outputs' squared length that is explained, per layer, 95% intervals.
 
     1 - (sum of squared errors) / (sum of squared lengths) over the report items: 1 where what was
@@ -41,45 +40,41 @@ def explained(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         if added not in (MEAN, AFFINE, OTHERS):
             continue
         for layer, at in part.groupby("layer"):
-            found = ratio(at["squared_error"].to_numpy(), at["squared_norm"].to_numpy(), seed=seed)
+            parts = at["squared_error"].to_numpy(), at["squared_norm"].to_numpy()
+            found = ratio(*parts, clusters=at["argument"])
             row = {"relation": relation, "added": added, "layer": int(layer)}
             rows.append(row | row_of(found))
     return pd.DataFrame(rows, columns=BAND_COLUMNS)
 
 
 def ratio(
-    errors: Float[np.ndarray, " item"], totals: Float[np.ndarray, " item"], *, seed: int = 0
+    errors: Float[np.ndarray, " item"],
+    totals: Float[np.ndarray, " item"],
+    *,
+    clusters: Collection[Hashable] | None = None,
 ) -> Interval:
-    """1 - sum of errors / sum of totals, with a 95% percentile bootstrap over items."""
+    """1 - sum of errors / sum of totals, with a 95% interval: that of the mean of what each item
+    adds to it (linearised, as for any ratio of sums)."""
     if not totals.sum():
         return nothing()
-    value = float(1 - errors.sum() / totals.sum())
-    if len(errors) == 1:
-        return Interval(value=value, low=np.nan, high=np.nan, n=1)
-    counts = _resamples(len(errors), seed)
-    low, high = np.percentile(1 - (counts @ errors) / (counts @ totals), [2.5, 97.5])
-    return Interval(value=value, low=float(low), high=float(high), n=len(errors))
+    errors, totals = per_cluster(np.column_stack([errors, totals]), clusters).T
+    left = errors.sum() / totals.sum()
+    return mean(1 - left + (left * totals - errors) / totals.mean())
 
 
-@cache
-def _resamples(n: int, seed: int) -> Float[np.ndarray, "resample item"]:
-    """How often each of n items is drawn in each resample; the same for all layers."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES).astype(np.float64)
-
-
-def _bands(table: pd.DataFrame, values: pd.Series, added: Sequence[str], *, seed: int):
+def _bands(table: pd.DataFrame, values: pd.Series, added: Sequence[str]):
     """Means over items per relation, kind and layer, items kept whole over layers."""
     rows: list[dict] = []
     shown = table.assign(value=values)[table["added"].isin(added)]
     for (relation, name), part in shown.groupby(["relation", "added"], sort=False):
-        wide = part.pivot(index="item", columns="layer", values="value").astype(np.float64)
+        wide = part.pivot(index=["item", "argument"], columns="layer", values="value")
+        arguments = wide.index.get_level_values("argument")
         named = {"relation": relation, "added": name}
-        rows += [named | row for row in layer_rows(wide, seed=seed)]
+        rows += [named | row for row in layer_rows(wide, clusters=arguments)]
     return pd.DataFrame(rows, columns=BAND_COLUMNS)
 
 
-def gains(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def gains(table: pd.DataFrame) -> pd.DataFrame:
     """By how much each thing raises the answer's lead over the argument, in logits, per layer.
 
     The lead with it minus the lead with nothing, mean over report items with 95% intervals. The
@@ -89,15 +84,15 @@ def gains(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     bare = table[table["added"] == NOTHING].set_index(key)["lead"]
     before = bare.reindex(pd.MultiIndex.from_frame(table[key])).to_numpy()
     gained = table["lead"] - before
-    return _bands(table, gained, (WHOLE, MEAN, REMAINDER, OTHERS), seed=seed)
+    return _bands(table, gained, (WHOLE, MEAN, REMAINDER, OTHERS))
 
 
-def faithfulness(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def faithfulness(table: pd.DataFrame) -> pd.DataFrame:
     """Share of report items whose top token is that of the true state after the layer, per layer.
 
     With nothing added, with the mean vector, with the affine map; 95% intervals.
     """
-    return _bands(table, table["same_top"].astype(float), (NOTHING, MEAN, AFFINE), seed=seed)
+    return _bands(table, table["same_top"], (NOTHING, MEAN, AFFINE))
 
 
 def at_switch(table: pd.DataFrame) -> pd.DataFrame:
@@ -111,6 +106,6 @@ def at_switch(table: pd.DataFrame) -> pd.DataFrame:
     needed = bare[bare["rank_answer"] != 1].set_index(["relation", "item"]).index
     shown = there[pd.MultiIndex.from_frame(there[["relation", "item"]]).isin(needed)]
     for (relation, added), part in shown.groupby(["relation", "added"], sort=False):
-        found = share((part["rank_answer"] == 1).to_numpy())
+        found = share(part["rank_answer"] == 1, clusters=part["argument"])
         rows.append({"relation": relation, "added": added} | row_of(found, "share"))
     return pd.DataFrame(rows, columns=["relation", "added", "share", "low", "high", "n"])

@@ -17,7 +17,7 @@ def neuron_shares(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     by = ["relation", "kept", "k"]
     for names, part in table.groupby(by, sort=False):
-        found = share((part["rank_answer"] == 1).to_numpy())
+        found = share(part["rank_answer"] == 1, clusters=part["argument"])
         row = dict(zip(by, names, strict=True)) | {"neurons": int(part["neurons"].iloc[0])}
         rows.append(row | row_of(found, "share"))
     return pd.DataFrame(rows, columns=SHARE_COLUMNS)

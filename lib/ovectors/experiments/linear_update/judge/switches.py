@@ -68,7 +68,8 @@ def is_parallel(table: pd.DataFrame) -> bool:
 
 def accuracy(items: pd.DataFrame, *, relations: int = 1) -> Interval:
     """Share of the items that are answered, its interval corrected for so many relations."""
-    return share(items["correct"].to_numpy(), confidence=corrected(relations))
+    confidence = corrected(relations)
+    return share(items["correct"], clusters=items["argument"], confidence=confidence)
 
 
 def maker_shares(items: pd.DataFrame) -> pd.DataFrame:
@@ -79,10 +80,10 @@ def maker_shares(items: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for relation, part in items[items["correct"]].groupby("relation", sort=False):
         for maker in MAKERS:
-            outcomes = (part["made_by"] == maker).to_numpy()
+            outcomes = part["made_by"] == maker
             if maker == EITHER and not outcomes.any():
                 continue
-            found = share(outcomes)
+            found = share(outcomes, clusters=part["argument"])
             rows.append({"relation": relation, "made_by": maker} | row_of(found, "share"))
     return pd.DataFrame(rows, columns=SHARE_COLUMNS)
 

@@ -28,7 +28,6 @@ def claim(
     *,
     model: str,
     relations: Sequence[str],
-    seed: int = 0,
 ) -> Claim:
     """The verdict by the rule `claims.RULES["linear_update"]`.
 
@@ -45,12 +44,14 @@ def claim(
         correct = part[part["correct"]]
         made, back, more = (nothing() for _ in range(3))
         if len(correct):
-            made = share(correct["made_by"] == FFN, confidence=confidence)
+            level = {"clusters": correct["argument"], "confidence": confidence}
+            made = share(correct["made_by"] == FFN, **level)
             own, random = _came_back(table, relation, correct["item"])
-            back = share(own == 1, confidence=confidence)
-            more = paired_difference(own, random, confidence=confidence, seed=seed)
-            by_ffn = own[(correct["made_by"] == FFN).to_numpy()]
-            of_those = share(by_ffn == 1, confidence=confidence) if len(by_ffn) else nothing()
+            back = share(own == 1, **level)
+            more = paired_difference(own, random, **level)
+            by_ffn = (correct["made_by"] == FFN).to_numpy()
+            level["clusters"] = correct.loc[by_ffn, "argument"]
+            of_those = share(own[by_ffn] == 1, **level) if by_ffn.any() else nothing()
             context.append(claims.context(relation, OF_FFN_SWITCHES, of_those))
         paper = {"relation": relation, "kind": "paper"}
         answers = {"relation": relation, "kind": "precondition"}
