@@ -83,8 +83,10 @@ RULES = {
             question="Does the argument come to the top of the residual stream before the answer?",
             sentence=(
                 "Supported where, on at least two tasks, the model answers (accuracy above 0.1) "
-                "and more than half of the items answered correctly show argument formation, "
-                "function application and saturation; partly, where one task does."
+                "and, over the items answered correctly, the argument's mean reciprocal rank is "
+                "above the answer's by more than 0.1 after some layer or its attention, and the "
+                "answer's is above the argument's later on (each where it is clearest, intervals "
+                "corrected for the number of these places); partly, where one task does."
             ),
             needed=2,
         ),
@@ -137,10 +139,11 @@ RULES = {
             section="section 5",
             question="Do the late FFNs serve recall from memory more than reading from context?",
             sentence=(
-                "Supported where, on capitals and on coloured objects, the model answers both "
-                "kinds of prompt (accuracy above 0.5) and removing the top third of the FFNs costs "
-                "more accuracy on abstractive prompts than on extractive ones; partly, where one "
-                "of the two does or the second part alone holds on both."
+                "Supported where, on capitals and on coloured objects, the model answers at least "
+                "20 arguments of each kind of prompt and, as FFNs are removed from the top down, "
+                "loses a larger share of them on abstractive prompts than on extractive ones: "
+                "on average over one to five sixths of the layers; partly, where one of the two "
+                "does."
             ),
             needed=2,
         ),

@@ -10,7 +10,7 @@ from ovectors.experiments.retrieval.judge.costs import DIFFERENCE
 from ovectors.experiments.retrieval.measure import ABSTRACTIVE, COUNTERFACTUAL, EXTRACTIVE
 from ovectors.experiments.retrieval.removal import CONTROL
 from ovectors.experiments.shared.rows import layer_rows, row_of
-from ovectors.experiments.stages.judge import detect_stages
+from ovectors.experiments.stages.judge import after_layers, detect_stages
 from ovectors.statistics import nothing, paired_difference, share
 
 WINS = ("context", "memory", "something else")
@@ -52,7 +52,7 @@ def _formed(table: pd.DataFrame) -> pd.Series:
     """
     found: dict[tuple[str, int], bool] = {}
     met: Counter[str] = Counter()
-    for _, item in table.sort_values("layer").groupby("item"):
+    for _, item in after_layers(table).sort_values("layer").groupby("item"):
         argument = item["argument"].iloc[0]
         ranks = item["rank_argument"].to_numpy(), item["rank_answer"].to_numpy()
         found[argument, met[argument]] = detect_stages(*ranks).argument_formed
