@@ -35,11 +35,14 @@ def argument_stage(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
             if not (shown["argument"] == shown["answer"]).all()
         }
         for form, found in formed.items():
-            rows.append({"relation": relation, "prompts": form} | row_of(share(found)))
+            whole = share(found, clusters=found.index.get_level_values(0).tolist())
+            rows.append({"relation": relation, "prompts": form} | row_of(whole))
         if {ABSTRACTIVE, EXTRACTIVE} <= set(formed):
             both = pd.DataFrame(formed).dropna().astype(float)
-            pair = both[ABSTRACTIVE], both[EXTRACTIVE]
-            found = paired_difference(*pair, seed=seed) if len(both) else nothing()
+            found = nothing()
+            if len(both):
+                level = {"clusters": both.index.get_level_values(0).tolist(), "seed": seed}
+                found = paired_difference(both[ABSTRACTIVE], both[EXTRACTIVE], **level)
             rows.append({"relation": relation, "prompts": DIFFERENCE} | row_of(found))
     return pd.DataFrame(rows, columns=["relation", "prompts", "mean", "low", "high", "n"])
 
