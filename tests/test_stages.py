@@ -14,7 +14,7 @@ from ovectors.experiments.stages.measure import TOP_TOKENS
 from ovectors.models import LanguageModel
 from ovectors.prompts import build_prompts
 from ovectors.relations import load_relation
-from ovectors.statistics import bootstrap_bands
+from ovectors.statistics import bands
 from ovectors.training.lexicon import Lexicon
 from ovectors.training.tokenizer import build_tokenizer
 
@@ -311,8 +311,8 @@ def test_intervals_are_corrected_for_relations_and_states():
     ranks = np.random.default_rng(1).integers(1, 6, size=(40, 2, 4)).tolist()
     table = made_up(ranks, correct=[True] * 40)
     ahead = np.array([1 / np.array(argument) - 1 / np.array(answer) for argument, answer in ranks])
-    bands = bootstrap_bands(ahead, confidence=1 - 0.05 / (2 * 4), seed=0)
-    best = max(bands[:-1], key=lambda band: band.low)
+    states = bands(ahead, confidence=1 - 0.05 / (2 * 4))
+    best = max(states[:-1], key=lambda state: state.low)
     (found,) = (
         one for name, one in ruled(verdict(table, table)).items() if "argument above" in name
     )

@@ -14,7 +14,7 @@ from ovectors import claims
 from ovectors.claims import Claim, Evidence
 from ovectors.experiments.shared.paper import shown_argument
 from ovectors.experiments.shared.rows import interval_of, layer_rows, row_of
-from ovectors.statistics import Interval, bootstrap_bands, corrected, nothing, share
+from ovectors.statistics import Interval, bands, corrected, nothing, share
 
 RULES = {
     "argument formation": (
@@ -62,7 +62,7 @@ def reciprocal_rank_curves(
 
     Over correctly answered items, unless told otherwise: where the model is wrong there is no
     function application to look at. Columns: relation, form, token (argument or answer), layer,
-    mean, low, high (95% bootstrap over arguments), n. With `mid`, the states between attention and
+    mean, low, high (95%, over arguments), n. With `mid`, the states between attention and
     FFN too, as half layers: that of layer 3 is layer 2.5. A relation without a correct item gives
     no rows.
     """
@@ -237,12 +237,12 @@ def _crossing(correct: pd.DataFrame, relation: str, *, relations: int, seed: int
     if len(ahead) and len(states) > 1:
         arguments = shown.groupby("item")["argument"].first().tolist()
         level = {"clusters": arguments, "confidence": corrected(relations * len(states))}
-        bands = bootstrap_bands(ahead.to_numpy(), **level, seed=seed)
-        lows = np.nan_to_num([band.low for band in bands], nan=-np.inf)
-        highs = np.nan_to_num([band.high for band in bands], nan=np.inf)
+        found = bands(ahead.to_numpy(), **level, seed=seed)
+        lows = np.nan_to_num([state.low for state in found], nan=-np.inf)
+        highs = np.nan_to_num([state.high for state in found], nan=np.inf)
         at = int(lows[:-1].argmax())  # the last state has no later one
         after = at + 1 + int(highs[at + 1 :].argmin())
-        above, answers = bands[at], bands[after]
+        above, answers = found[at], found[after]
         below = Interval(value=-answers.value, low=-answers.high, high=-answers.low, n=answers.n)
         where, later = (f", after {place(states[one])}" for one in (at, after))
     answer, argument = f"{ANSWER_ABOVE}{later}", f"{ARGUMENT_ABOVE}{where}"

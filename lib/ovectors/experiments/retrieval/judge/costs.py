@@ -29,8 +29,7 @@ def accuracy_curves(
 ) -> pd.DataFrame:
     """Accuracy over the number of layers removed, for each relation, form and condition.
 
-    Columns: `CURVES`. Intervals are Wilson's over arguments; for random layers a bootstrap over
-    draws and arguments. Every condition starts from the control run, where nothing is removed.
+    Columns: `CURVES`. Intervals are over arguments, for random layers over draws and arguments. Every condition starts from the control run, where nothing is removed.
     """
     rows = []
     n_layers = int(table["n_layers"].max())
