@@ -88,8 +88,8 @@ def loss_sentences(losses: Mapping[str, Interval]) -> str:
     """What the rule judges, a sentence per task: the extra loss over one to five sixths."""
     sentences = [
         f"**{title(relation)}:** on average over one to five sixths of the FFNs, abstractive "
-        f"prompts lose {interval(found.value, found.low, found.high)} more of what was answered than "
-        f"extractive ones (n = {found.n}): {compared(found.low, found.high)}."
+        f"prompts lose {interval(found.value, found.low, found.high)} more of what was answered "
+        f"than extractive ones (n = {found.n}): {compared(found.low, found.high)}."
         for relation, found in losses.items()
         if found.n
     ]

@@ -29,7 +29,8 @@ def accuracy_curves(
 ) -> pd.DataFrame:
     """Accuracy over the number of layers removed, for each relation, form and condition.
 
-    Columns: `CURVES`. Intervals are over arguments, for random layers over draws and arguments. Every condition starts from the control run, where nothing is removed.
+    Columns: `CURVES`. Intervals are over arguments, for random layers over draws and arguments.
+    Every condition starts from the control run, where nothing is removed.
     """
     rows = []
     n_layers = int(table["n_layers"].max())
