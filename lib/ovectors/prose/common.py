@@ -59,7 +59,8 @@ def accuracy_table(
     ]
     for relation, found in accuracies.items():
         shown, lacking = accuracy_of(found), left_out(encoded[relation])
-        lines.append(f"| {title(relation)} | {shown} | {found.n} | {lacking} |")
+        items = len(encoded[relation])  # an interval counts arguments
+        lines.append(f"| {title(relation)} | {shown} | {items} | {lacking} |")
     return "\n".join(lines)
 
 

@@ -32,10 +32,10 @@ def whole_table(curves: pd.DataFrame, encoded: Mapping[tuple[str, str], EncodedP
     whole = curves[(curves["removed"] == 0) & (curves["condition"] == "zero")]
     lines = ["| task | prompts | accuracy [95% interval] | items | left out |", "|---" * 5 + "|"]
     for row in whole.itertuples():
-        lacking = left_out(encoded[row.relation, row.form])
+        prompts = encoded[row.relation, row.form]
         shown = interval(row.mean, row.low, row.high)
         name = f"{title(row.relation)} | {KINDS[row.form]}"
-        lines.append(f"| {name} | {shown} | {row.n} | {lacking} |")
+        lines.append(f"| {name} | {shown} | {len(prompts)} | {left_out(prompts)} |")
     return "\n".join(lines)
 
 
