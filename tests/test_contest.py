@@ -29,9 +29,9 @@ def test_the_argument_stage_is_compared_where_it_could_be():
     assert capitals.loc[ABSTRACTIVE, "mean"] == pytest.approx(2 / 3)
     assert capitals.loc[EXTRACTIVE, "mean"] == pytest.approx(1 / 2)
     assert capitals.loc[DIFFERENCE, ["mean", "n"]].tolist() == [0.5, 2]
-    colours = found.loc["colored_objects"]  # two items about one colour are two items
+    colours = found.loc["colored_objects"]  # two items about one colour are one argument
     assert list(colours.index) == [ABSTRACTIVE]
-    assert colours.loc[ABSTRACTIVE, ["mean", "n"]].tolist() == [0.5, 2]
+    assert colours.loc[ABSTRACTIVE, ["mean", "n"]].tolist() == [0.5, 1]
     curves = reciprocal_rank_curves(table)
     said = prose.stage_sentences(found.reset_index(), curves).split("\n\n")
     assert "on 0.67" in said[0] and "n = 3" in said[0] and "no difference is shown" in said[0]

@@ -26,6 +26,9 @@ def test_the_crossing_is_where_the_answer_stays_above():
     assert "highest after layer 1 (0.80)" in said
     assert "above it from layer 2 on" in said  # layer 0 is above too, but layer 1 is not
     assert "first above 0.5 after layer 3 (relative depth 1.00)" in said
+    between = curve([0.1, 0.8, 0.3, 0.2], [0.2, 0.3, 0.6, 0.9]).assign(layer=[0.5, 1, 1.5, 2] * 2)
+    said = prose.curve_sentences(between)
+    assert "from layer 2's attention on and first above 0.5 after layer 2's attention" in said
 
 
 def test_an_answer_that_never_comes_is_not_given_a_layer():

@@ -19,6 +19,7 @@ from ovectors import lens, stream
 from ovectors.encoding import EncodedPrompts, encode_relation
 from ovectors.errors import UserError
 from ovectors.experiments.retrieval.measure import ablation
+from ovectors.experiments.stages.judge import after_layers
 from ovectors.experiments.stages.measure import stages
 from ovectors.fetching import fetch
 from ovectors.interventions import Replace
@@ -163,7 +164,7 @@ def test_ranks_after_every_layer(
     states = stream.record(model, encoded, parts=("after",))["after"]
     tokens = {"argument": encoded.argument_ids, "answer": encoded.answer_ids}
     decoded = lens.decode(lens.LogitLens(model), states, tokens)
-    table = stages(model, name, n_items=n_items).set_index(["item", "layer"])
+    table = after_layers(stages(model, name, n_items=n_items)).set_index(["item", "layer"])
     same = Compared()
     for place, (prompt, words) in enumerate(
         zip(encoded.prompts, wanted(plain, encoded), strict=True)

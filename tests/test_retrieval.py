@@ -122,19 +122,58 @@ def two_forms(relation="world_capitals", *, left=(0.0, 1.0), n=40):
     return pd.concat(frames, ignore_index=True)
 
 
-def test_costs_are_paired_over_the_items_of_both_forms():
+def test_what_was_answered_is_lost_or_kept():
     table = pd.concat(
         [
             outcomes("world_capitals", ABSTRACTIVE, [1, 1, 1, 0], [0, 0, 1, 0], items=[3, 5, 7, 9]),
             outcomes("world_capitals", EXTRACTIVE, [1, 1, 0], [1, 0, 1], items=[9, 7, 5]),
         ]
     )
-    found = judge.costs(table).set_index("prompts")["mean"]
-    assert found["abstractive"] == pytest.approx(1 / 3)  # 5 is lost, 7 and 9 are not
-    assert found["extractive"] == pytest.approx(0)  # 7 is lost, 5 is gained
-    assert found[DIFFERENCE] == pytest.approx(1 / 3)
-    assert set(judge.costs(table)["n"]) == {3}
+    found = judge.costs(table).set_index("prompts")
+    assert found.loc["abstractive", ["mean", "n"]].tolist() == pytest.approx([2 / 3, 3])
+    assert found.loc["extractive", ["mean", "n"]].tolist() == pytest.approx([1 / 2, 2])  # 5 is won
+    assert found.loc[DIFFERENCE, ["mean", "n"]].tolist() == pytest.approx([1 / 6, 4])
+    alike = table.replace({"argument": {" a5": " a3"}})  # 3 and 5, both lost, are one argument
+    found = judge.costs(alike).set_index("prompts")
+    assert found.loc["abstractive", ["mean", "n"]].tolist() == pytest.approx([1 / 2, 2])
+    assert found.loc[DIFFERENCE, ["mean", "n"]].tolist() == pytest.approx([0, 3])
     assert judge.costs(table[table["form"] == ABSTRACTIVE]).empty
+    assert judge.costs(table.assign(correct=False)).empty
+
+
+def test_the_extra_loss_is_over_the_inner_sixths_and_both_forms_own_items():
+    """By hand: of three answered one is lost from 4 on, one from 8 on; of two one from 10 on."""
+    gone = {2: [1, 1, 1], 4: [0, 1, 1], 6: [0, 1, 1], 8: [0, 0, 1], 10: [0, 0, 1], 12: [0] * 3}
+    kept = {2: [1, 1], 4: [1, 1], 6: [1, 1], 8: [1, 1], 10: [0, 1], 11: [0, 0], 12: [0, 0]}
+    table = pd.concat(
+        [
+            outcomes("world_capitals", ABSTRACTIVE, [1] * 3, gone),
+            outcomes("world_capitals", EXTRACTIVE, [1] * 2, kept, items=[2, 3]),
+        ]
+    )
+    found = judge.extra_loss(table, "world_capitals")
+    assert found.value == pytest.approx((0 + 1 + 1 + 2 + 2) / 3 / 5 - 1 / 2 / 5)
+    assert found.n == 4
+    assert removal.inner_sixths(12) == [2, 4, 6, 8, 10] and removal.inner_sixths(1) == []
+
+
+def test_the_interval_of_the_extra_loss_is_that_of_resampled_arguments():
+    """The oracle draws arguments and takes both ratios anew; half of the items are in both."""
+    rng = np.random.default_rng(0)
+    items = {ABSTRACTIVE: range(90), EXTRACTIVE: range(45, 120)}
+    chances = {ABSTRACTIVE: 0.4, EXTRACTIVE: 0.7}
+    frames = []
+    for form, own in items.items():
+        after = {k: rng.random(len(own)) < chances[form] for k in removal.inner_sixths(12)}
+        frames.append(outcomes("world_capitals", form, [1] * len(own), after, items=list(own)))
+    table = pd.concat(frames).assign(argument=lambda rows: (rows["item"] // 3).astype(str))
+    lost = 1 - table[table["removed"] > 0].groupby(["form", "argument"])["correct"].mean()
+    wide = lost.unstack("form")[[ABSTRACTIVE, EXTRACTIVE]].to_numpy()
+    draws = wide[rng.integers(0, len(wide), size=(20_000, len(wide)))]
+    drawn = np.nanmean(draws, axis=1) @ [1, -1]
+    found = judge.extra_loss(table, "world_capitals", confidence=0.9)
+    assert (found.low, found.high) == pytest.approx(np.percentile(drawn, [5, 95]), abs=0.01)
+    assert found.n == 40
 
 
 def test_random_layers_count_every_draw():
@@ -154,50 +193,98 @@ def test_random_layers_count_every_draw():
     assert changed["mean"].tolist() == [0.5]
 
 
-def both_tasks(**settings):
-    return pd.concat([two_forms(task, **settings) for task in TASKS], ignore_index=True)
+REMOVED = (2, 4, 6, 8, 10, 11)
+STURDY, FRAIL = (1, 1, 0.9, 0.75, 0.4, 0.2), (0.9, 0.5, 0.2, 0.1, 0, 0)
+LATE_STURDY, LATE_FRAIL = (1, 1, 1, 1, 1, 0.985), (1, 1, 1, 1, 0.865, 0.065)
+
+
+def curves(left, relation="world_capitals", *, n=40, answered=1.0):
+    """Of `n` items in both forms a share is answered, and of these a share is left."""
+    frames = []
+    for form, shares in zip((ABSTRACTIVE, EXTRACTIVE), left, strict=True):
+        first = round(answered * n)
+        after = {k: np.arange(n) < round(x * first) for k, x in zip(REMOVED, shares, strict=True)}
+        frames.append(outcomes(relation, form, np.arange(n) < first, after))
+    return pd.concat(frames, ignore_index=True)
+
+
+def both_tasks(left, **settings):
+    return pd.concat([curves(left, task, **settings) for task in TASKS], ignore_index=True)
 
 
 @pytest.mark.parametrize(
-    ("table", "verdict"),
+    ("table", "verdict", "said"),
     [
-        (both_tasks(left=(0.2, 0.9)), "supported"),
-        (both_tasks(left=(0.9, 0.2)), "not supported"),
-        (both_tasks(left=(0.5, 0.5)), "not supported"),
-        (both_tasks(left=(0.2, 0.9), n=12), "not testable here"),
+        (both_tasks((FRAIL, STURDY)), "supported", "world capitals, colored objects"),
+        (both_tasks((STURDY, FRAIL)), "not supported", "own comparison fails on world capitals"),
+        (both_tasks((FRAIL, FRAIL)), "not supported", "own comparison fails on world capitals"),
         (
-            pd.concat([two_forms(), two_forms("colored_objects", left=(1.0, 1.0))]),
+            pd.concat([curves((FRAIL, STURDY)), curves((FRAIL, FRAIL), TASKS[1])]),
             "partly",
+            "every criterion holds on world capitals only",
         ),
-        (both_tasks(left=(0.2, 0.9)).assign(correct=False), "not supported"),
+        (both_tasks((LATE_FRAIL, LATE_STURDY), n=200), "supported", "every criterion"),
+        (both_tasks((FRAIL, STURDY), n=200, answered=0.3), "supported", "every criterion"),
+        (
+            both_tasks((FRAIL, STURDY), n=15),
+            "not testable here",
+            "world capitals (abstractive prompts answered: 15 items, 20 are needed)",
+        ),
+        (
+            both_tasks((FRAIL, STURDY), n=200, answered=0.05),
+            "not testable here",
+            "(abstractive prompts answered: 10 items, 20 are needed)",
+        ),
+        (
+            both_tasks((FRAIL, STURDY)).assign(argument=lambda rows: rows["item"] % 12),
+            "not testable here",
+            "(abstractive prompts answered: 12 items, 20 are needed)",
+        ),
+        (
+            both_tasks((FRAIL, STURDY)).assign(correct=False),
+            "not testable here",
+            "(abstractive prompts answered: 0 items, 20 are needed)",
+        ),
+    ],
+    ids=[
+        "memory goes first",
+        "reading goes first",
+        "equal curves",
+        "one task",
+        "only with nearly all removed",
+        "answers less than half",
+        "15 items",
+        "answers 10 of 200",
+        "12 arguments",
+        "answers nothing",
     ],
 )
-def test_the_verdict_follows_the_rule(table, verdict):
+def test_the_verdict_follows_the_rule(table, verdict, said):
     found = judge.claim(table, model="made-up")
-    assert found.verdict == verdict, found.why
+    assert found.verdict == verdict and said in found.why, found.why
     ruled = [one for one in found.measured if one.bound is not None]
-    assert [one.bound for one in ruled] == [0.5, 0.5, 0.0] * 2
-    assert [one.paper for one in ruled] == [False, False, True] * 2
+    assert [one.kind for one in ruled] == ["precondition", "precondition", "paper"] * 2
+    assert {one.bound for one in ruled} == {0}
 
 
-def test_low_accuracy_stands_in_the_way_of_support():
-    """The second part alone on both tasks is worth `partly`: so says the rule."""
-    low = [1] * 16 + [0] * 24
-    frames = []
-    for task in TASKS:
-        frames.append(outcomes(task, ABSTRACTIVE, low, [0] * 40))
-        frames.append(outcomes(task, EXTRACTIVE, low, low))
-    assert judge.claim(pd.concat(frames), model="made-up").verdict == "partly"
+def test_the_top_third_and_plain_accuracy_stand_beside_the_rule():
+    found = judge.claim(both_tasks((FRAIL, STURDY), n=200, answered=0.5), model="made-up")
+    beside = {one.name: one.value for one in found.measured if one.relation == TASKS[0]}
+    assert beside["accuracy on abstractive prompts"] == pytest.approx(0.5)
+    assert beside["accuracy on abstractive prompts without the top third"] == pytest.approx(0.25)
+    assert beside["cost of the top third, abstractive"] == pytest.approx(0.5)
+    assert beside[f"cost of the top third, {DIFFERENCE}"] == pytest.approx(0.5)
 
 
-def test_random_weights_support_nothing(untrained):
+def test_random_weights_are_no_test(untrained):
     frames = [
         measure.ablation(untrained, task, form=form, conditions=("zero",), n_items=30)
         for task in TASKS
         for form in (ABSTRACTIVE, EXTRACTIVE)
     ]
     found = judge.claim(pd.concat(frames), model="untrained")
-    assert found.verdict == "not supported"
+    assert found.verdict == "not testable here"
+    assert "0 of 2 relations can be tested" in found.why
     assert max(one.n for one in found.measured) >= 20
 
 
@@ -223,11 +310,13 @@ def test_two_parallel_layers_are_enough(mini):
         ],
         ignore_index=True,
     )
+    assert judge.claim(table, model="parallel").verdict == "not testable here"
+    table.loc[table["condition"] == "none", "correct"] = True
     curves, costs = judge.accuracy_curves(table), judge.costs(table)
     assert set(curves["removed"]) == {0, 1, 2}
+    assert len(figures.kept_panels(costs, sixths=[1, 2]).axes) == 1
     assert len(figures.ablation_panels(curves, third=1).axes) == 1
     assert len(figures.cost_panels(costs, third=1).axes) == 1
-    assert judge.claim(table, model="parallel").verdict == "not testable here"
     assert "top 1 of 2 layers" in prose.cost_sentences(costs, removed=1, n_layers=2)
 
 
@@ -239,10 +328,13 @@ def test_sentences_follow_the_numbers():
     ):
         costs = judge.costs(two_forms(left=left))
         sentence = prose.cost_sentences(costs, removed=4, n_layers=12)
-        assert said in sentence and f"lower by {1 - left[0]:.2f}" in sentence
+        assert said in sentence and f"{1 - left[0]:.2f} [" in sentence
+        losses = {"world_capitals": interval_of(costs[costs["prompts"] == DIFFERENCE])}
+        assert said in prose.loss_sentences(losses)
         assert said in prose.summary(
             "a-model",
             costs,
+            losses,
             judge.argument_stage(decoded("x", ABSTRACTIVE, [DIRECT])),
             (pd.DataFrame(), pd.DataFrame()),
             removed=4,
@@ -264,11 +356,6 @@ def test_where_the_curves_part_is_said_beside_the_rule():
     assert "lose more first with 3 removed (difference of the costs 0.20 [0.10, 0.30])" in said
     assert "most with 4 removed (difference of the costs 0.60 [0.50, 0.70])" in said
     assert "**Past tense:** at no number of removed FFNs" in said
-    nothing = (pd.DataFrame(), pd.DataFrame())
-    formed = judge.argument_stage(decoded("x", ABSTRACTIVE, [DIRECT]))
-    found = prose.summary("a-model", costs, formed, nothing, removed=2)
-    assert found.count("Along the whole curve") == 1 and "with 4 removed" in found
-    assert "Along the whole curve" not in prose.summary("m", costs, formed, nothing, removed=4)
     assert prose.parting_sentences(costs.head(0)) == ""
 
 
@@ -299,6 +386,17 @@ def test_the_figure_draws_both_forms():
     assert list(lines["extractive"].get_ydata()) == [1, 0.75]
     assert lines["abstractive"].get_linestyle() != lines["extractive"].get_linestyle()
     assert axis.get_title() == "World capitals (n = 40)"
+
+
+def test_what_is_kept_starts_whole_and_goes_by_sixths():
+    costs = judge.costs(curves((FRAIL, STURDY)))
+    axis = figures.kept_panels(costs, sixths=removal.sixths(12)).axes[0]
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    assert list(lines["abstractive (n = 40)"].get_xdata()) == [0, 2, 4, 6, 8, 10]
+    assert list(lines["abstractive (n = 40)"].get_ydata()) == pytest.approx([1, *FRAIL[:5]])
+    assert list(lines["extractive (n = 40)"].get_ydata()) == pytest.approx([1, *STURDY[:5]])
+    nothing = figures.kept_panels(costs.head(0), sixths=[2])
+    assert "no task" in nothing.texts[0].get_text()
 
 
 def test_rows_without_numbers_become_json():

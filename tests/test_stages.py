@@ -1,5 +1,7 @@
 """Stages: ranks against a prompt-by-prompt loop, the rules against items made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from ovectors.experiments.stages.measure import TOP_TOKENS
 from ovectors.models import LanguageModel
 from ovectors.prompts import build_prompts
 from ovectors.relations import load_relation
+from ovectors.statistics import bands
 from ovectors.training.lexicon import Lexicon
 from ovectors.training.tokenizer import build_tokenizer
 
@@ -47,7 +50,7 @@ def result(model):
 
 
 def ranks_by_hand(model, text, word):
-    """One prompt, one layer at a time: norm, head, and how many logits are larger."""
+    """One prompt, one state at a time: norm, head, and how many logits are larger."""
     network, tokenizer = model.model, model.tokenizer
     ids = torch.tensor([tokenizer.encode(text)])
     token = tokenizer.encode(text + word)[ids.shape[1]]
@@ -55,10 +58,11 @@ def ranks_by_hand(model, text, word):
     with torch.no_grad():
         state = network.transformer.wte(ids) + network.transformer.wpe(torch.arange(ids.shape[1]))
         for block in network.transformer.h:
-            state = block(state)
-            state = state[0] if isinstance(state, tuple) else state
-            logits = network.lm_head(network.transformer.ln_f(state[0, -1]))
-            found.append(1 + int((logits > logits[token]).sum()))
+            mid = state + block.attn(block.ln_1(state))[0]
+            state = mid + block.mlp(block.ln_2(mid))
+            for shown in (mid, state):
+                logits = network.lm_head(network.transformer.ln_f(shown[0, -1]))
+                found.append(1 + int((logits > logits[token]).sum()))
     return found
 
 
@@ -68,7 +72,8 @@ def test_ranks_equal_those_of_a_loop_over_prompts(model, result):
     assert len(prompts) == len(encoded) > 8
     for argument, rows in table.groupby("argument"):
         prompt = prompts[argument]
-        assert list(rows["layer"]) == list(range(LAYERS))
+        assert list(rows["layer"]) == [0, 0, 1, 1, 2, 2]
+        assert list(rows["state"]) == ["mid", "after"] * LAYERS
         assert rows["rank_argument"].tolist() == ranks_by_hand(model, prompt.text, argument)
         assert rows["rank_answer"].tolist() == ranks_by_hand(model, prompt.text, prompt.answer)
 
@@ -83,6 +88,16 @@ def test_top_tokens_and_correct_are_those_of_the_model(model, result):
         assert rows["top_tokens"].iloc[-1] == words
         assert rows["top_token"].iloc[-1] == words[0]
         assert bool(rows["correct"].iloc[0]) == (rows["rank_answer"].iloc[-1] == 1)
+
+
+def test_the_states_after_layers_are_those_of_an_architecture_without_mid(
+    model, result, monkeypatch
+):
+    whole = judge.after_layers(result[0]).reset_index(drop=True)
+    monkeypatch.setattr(model, "architecture", replace(model.architecture, mid=None))
+    alone = measure.stages(model, "world_capitals", n_items=12, seed=1)
+    assert set(alone["state"]) == {"after"} and len(alone) == len(whole) == len(result[0]) / 2
+    pd.testing.assert_frame_equal(alone, whole)
 
 
 def test_every_item_is_run_or_counted_as_left_out(result):
@@ -101,15 +116,21 @@ def test_prompts_that_are_too_long_are_counted_not_run(model, tmp_path):
     assert encoded.exclusion_counts() == {TOO_LONG: 1}
 
 
-def made_up(ranks, *, correct=None):
-    """A table of items given as (argument's ranks, answer's ranks)."""
+def made_up(ranks, *, correct=None, mid=()):
+    """A table of items given as (argument's ranks, answer's ranks) after each layer.
+
+    `mid` are these ranks between attention and FFN, the same for all items.
+    """
     rows = []
     for item, (argument, answer) in enumerate(ranks):
         right = answer[-1] == 1 if correct is None else correct[item]
         for layer, (x, y) in enumerate(zip(argument, answer, strict=True)):
             row = {"relation": "past_tense", "form": "one_shot", "item": item, "correct": right}
-            row |= {"argument": f" a{item}", "answer": f" b{item}"}
-            rows.append(row | {"layer": layer, "rank_argument": x, "rank_answer": y})
+            row |= {"argument": f" a{item}", "answer": f" b{item}", "layer": layer}
+            if mid:
+                between = {"rank_argument": mid[0][layer], "rank_answer": mid[1][layer]}
+                rows.append(row | between | {"state": "mid", "top_token": " between"})
+            rows.append(row | {"state": "after", "rank_argument": x, "rank_answer": y})
             rows[-1]["top_token"] = f" a{item}" if x == 1 else f" b{item}" if y == 1 else " the"
     return pd.DataFrame(rows)
 
@@ -191,3 +212,115 @@ def test_the_first_item_with_the_signature_is_found_where_there_is_one():
 def test_final_tokens_are_shares_of_items():
     tokens = judge.final_top_tokens(made_up([X, X, DIRECT]))
     assert tokens["share"].tolist() == pytest.approx([1 / 3] * 3)
+
+
+BETWEEN = ([9, 9, 1, 9], [9, 9, 9, 9])  # the argument is on top after layer 2's attention alone
+TASKS = ("past_tense", "world_capitals", "colored_objects")
+
+
+def test_what_sums_up_layers_leaves_out_what_is_between_attention_and_ffn():
+    items = [X, SLOW, LATE, DIRECT]
+    plain, both = made_up(items), made_up(items, mid=BETWEEN)
+    for summed in (
+        judge.stage_table,
+        judge.reciprocal_rank_curves,
+        judge.final_top_tokens,
+        judge.example_items,
+        judge.signature_items,
+    ):
+        found, expected = (summed(one).reset_index(drop=True) for one in (both, plain))
+        pd.testing.assert_frame_equal(found, expected, check_like=True)
+    drawn = judge.reciprocal_rank_curves(both, mid=True)
+    argument = drawn[drawn["token"] == "argument"].set_index("layer")["mean"]
+    assert list(argument.index) == [-0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3]
+    assert argument[1.5] == 1 and argument[1] == pytest.approx((1 + 1 / 5 + 1 + 1 / 5) / 4)
+
+
+def verdict(*tables):
+    """The claim on tables of made-up items, each as another relation."""
+    named = [one.assign(relation=task) for one, task in zip(tables, TASKS, strict=False)]
+    return judge.claim(pd.concat(named), model="m", relations=TASKS[: len(tables)])
+
+
+def ruled(found, relation="past_tense"):
+    """The numbers of the rule on a relation: (name, value) by kind."""
+    own = [one for one in found.measured if one.relation == relation]
+    return {one.name: one for one in own if one.kind == "paper"}
+
+
+def test_an_x_of_the_means_is_the_papers_claim():
+    found = verdict(*[made_up([X] * 24)] * 2)
+    assert found.verdict == "supported"
+    numbers = ruled(found)
+    assert list(numbers) == [
+        "answer above the argument, after layer 3",
+        "argument above the answer, after layer 1",
+    ]
+    assert [one.value for one in numbers.values()] == pytest.approx([1 - 1 / 3, 1 - 1 / 4])
+    assert [one.bound for one in numbers.values()] == [0, 0.1]
+    stricter = [one for one in found.measured if one.name == judge.SHOWS_STAGES]
+    assert [(one.value, one.kind, one.holds) for one in stricter] == [(1.0, None, None)] * 2
+
+
+def test_an_answer_that_comes_in_the_last_layer_makes_an_x_too():
+    found = verdict(*[made_up([LATE] * 24)] * 2)
+    assert found.verdict == "supported"
+    assert {one.value for one in found.measured if one.name == judge.SHOWS_STAGES} == {0.0}
+
+
+def test_an_argument_that_forms_between_attention_and_ffn_is_seen():
+    direct = [DIRECT] * 24
+    found = verdict(*[made_up(direct, mid=BETWEEN)] * 2)
+    assert found.verdict == "supported"
+    above = ruled(found)["argument above the answer, after layer 2's attention"]
+    assert above.value == pytest.approx(1 - 1 / 9)
+    assert verdict(*[made_up(direct)] * 2).verdict == "not supported"
+
+
+def test_where_the_argument_is_never_above_its_best_state_is_named():
+    found = verdict(*[made_up([DIRECT] * 24)] * 2)
+    assert ruled(found)["argument above the answer, after layer 0"].value == pytest.approx(
+        1 / 5 - 1 / 9
+    )
+    assert "the paper's own comparison fails on past tense (argument above the answer" in found.why
+
+
+def test_the_answer_has_to_come_after_the_argument():
+    turned = ([5, 5, 1, 1], [1, 1, 2, 2])
+    found = verdict(*[made_up([turned] * 24, correct=[True] * 24)] * 2)
+    assert found.verdict == "not supported"
+    assert ruled(found)["argument above the answer, after layer 2"].holds is True
+    assert ruled(found)["answer above the argument, after layer 3"].holds is False
+
+
+def test_one_task_alone_is_worth_partly():
+    assert verdict(made_up([X] * 24), made_up([DIRECT] * 24)).verdict == "partly"
+
+
+def test_too_few_items_test_nothing_however_well_they_do():
+    found = verdict(*[made_up([X] * 15)] * 2)
+    assert found.verdict == "not testable here"
+    assert "past tense (accuracy: 15 items, 20 are needed)" in found.why
+    colours = made_up([X] * 60).assign(
+        argument=[f" {at % 15}" for at in range(60) for _ in range(4)]
+    )
+    assert verdict(colours, colours).verdict == "not testable here"  # 60 items of 15 arguments
+
+
+def test_intervals_are_corrected_for_relations_and_states():
+    ranks = np.random.default_rng(1).integers(1, 6, size=(40, 2, 4)).tolist()
+    table = made_up(ranks, correct=[True] * 40)
+    ahead = np.array([1 / np.array(argument) - 1 / np.array(answer) for argument, answer in ranks])
+    states = bands(ahead, confidence=1 - 0.05 / (2 * 4))
+    best = max(states[:-1], key=lambda state: state.low)
+    (found,) = (
+        one for name, one in ruled(verdict(table, table)).items() if "argument above" in name
+    )
+    assert (found.value, found.low, found.high) == pytest.approx((best.value, best.low, best.high))
+
+
+def test_random_weights_are_no_test(model):
+    tables = [measure.stages(model, task, n_items=30) for task in TASKS]
+    found = judge.claim(pd.concat(tables), model="random", relations=TASKS)
+    assert found.verdict == "not testable here"
+    assert "0 of 3 relations can be tested" in found.why and "accuracy 0.0" in found.why

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from benchmarks.questions import Answer, Question
-from ovectors.experiments.stages import measure
+from ovectors.experiments.stages import judge, measure
 from ovectors.interventions import Replace
 from ovectors.models import LanguageModel
 from ovectors.sweeps import sweep
@@ -56,7 +56,7 @@ def _sweep(model: LanguageModel, question: Question) -> Answer:
 
 def stages(model: LanguageModel, relation: str, *, n_items: int) -> Answer:
     """The experiment of chapter 1, table and top-5 tokens included: a run is a decoded layer."""
-    table = measure.stages(model, relation, n_items=n_items)
+    table = judge.after_layers(measure.stages(model, relation, n_items=n_items))
     ranks = {
         name: table.pivot(index="layer", columns="item", values=f"rank_{name}").to_numpy()
         for name in ("answer", "argument")

@@ -82,9 +82,12 @@ RULES = {
             section="sections 3 and 4.1",
             question="Does the argument come to the top of the residual stream before the answer?",
             sentence=(
-                "Supported where, on at least two tasks, the model answers (accuracy above 0.1) "
-                "and more than half of the items answered correctly show argument formation, "
-                "function application and saturation; partly, where one task does."
+                "A task counts where the model answers it (accuracy above 0.1). Supported where, "
+                "on at least two tasks, over the items answered correctly, the argument's mean "
+                "reciprocal rank is above the answer's by more than 0.1 after some layer or its "
+                "attention, and the answer's is above the argument's later on (each where it is "
+                "clearest, intervals corrected for the number of these places); partly, where one "
+                "task does."
             ),
             needed=2,
         ),
@@ -139,10 +142,11 @@ RULES = {
             section="section 5",
             question="Do the late FFNs serve recall from memory more than reading from context?",
             sentence=(
-                "Supported where, on capitals and on coloured objects, the model answers both "
-                "kinds of prompt (accuracy above 0.5) and removing the top third of the FFNs costs "
-                "more accuracy on abstractive prompts than on extractive ones; partly, where one "
-                "of the two does or the second part alone holds on both."
+                "A task counts where the model answers at least 20 arguments of each kind of "
+                "prompt. Supported where, on capitals and on coloured objects, removing FFNs from "
+                "the top down loses a larger share of what it answers on abstractive prompts than "
+                "on extractive ones, on average over one to five sixths of the layers; partly, "
+                "where it does on one of the two."
             ),
             needed=2,
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -44,9 +44,9 @@ SIDES = {
 
 
 def ablation_panels(curves: pd.DataFrame, *, third: int, condition: str = "zero") -> Figure:
-    """Accuracy over the number of layers removed, abstractive beside extractive (figure 6).
+    """Accuracy over the number of layers removed, abstractive beside extractive.
 
-    `curves` as made by `retrieval.judge.accuracy_curves`; `third` is where the rule looks.
+    `curves` as made by `retrieval.judge.accuracy_curves`; the top `third` is marked.
     """
     shown = curves[curves["condition"] == condition]
     figure, parts = each_panel(shown, sharey=True)
@@ -62,14 +62,37 @@ def ablation_panels(curves: pd.DataFrame, *, third: int, condition: str = "zero"
     return figure
 
 
+def kept_panels(costs: pd.DataFrame, *, sixths: Sequence[int]) -> Figure:
+    """The share of answered items that is kept, by sixths of the FFNs removed (figure 6).
+
+    `costs` as made by `retrieval.judge.costs`: what is not lost is kept, and all of it at first.
+    """
+    shown = costs[(costs["condition"] == "zero") & costs["removed"].isin(sixths)]
+    if shown.empty:
+        return empty("no task has both kinds of prompt answered")
+    kept = shown.assign(mean=1 - shown["mean"], low=1 - shown["high"], high=1 - shown["low"])
+    whole = kept.drop_duplicates(["relation", "prompts"])
+    whole = whole.assign(removed=0, mean=1.0, low=1.0, high=1.0)
+    figure, parts = each_panel(pd.concat([kept, whole]), sharey=True)
+    for axis, relation, panel in parts:
+        for form, look in PROMPTS.items():
+            line = panel[panel["prompts"] == KINDS[form]]
+            _marked(axis, line, "removed", f"{KINDS[form]} (n = {int(line['n'].max())})", *look)
+        axis.set(title=title(relation), ylim=(-0.02, 1.04))
+        axis.legend(fontsize="small")
+        whole_numbers(axis)
+    name_axes(figure, "FFNs removed, from the top down", "share still answered", size="medium")
+    return figure
+
+
 def cost_panels(costs: pd.DataFrame, *, third: int) -> Figure:
-    """How much more a removal costs abstractive than extractive prompts, by what is removed.
+    """How much more is lost on abstractive than on extractive prompts, by what is removed.
 
     `costs` as made by `retrieval.judge.costs`: the rows of the difference are drawn.
     """
     shown = costs[costs["prompts"] == DIFFERENCE]
     if shown.empty:
-        return empty("no items have both an abstractive and an extractive prompt")
+        return empty("no task has both kinds of prompt answered")
     figure, parts = each_panel(shown, sharey=True, height=3.3)
     for axis, relation, panel in parts:
         for condition, look in LOOKS.items():
@@ -78,7 +101,7 @@ def cost_panels(costs: pd.DataFrame, *, third: int) -> Figure:
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(title=f"{title(relation)} (n = {int(panel['n'].max())})")
         _mark_third(axis, third)
-    name_axes(figure, "layers changed", "extra cost on abstractive prompts", size="medium")
+    name_axes(figure, "layers changed", "extra loss on abstractive prompts", size="medium")
     legend(figure, columns=2)
     return figure
 

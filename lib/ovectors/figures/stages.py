@@ -23,7 +23,7 @@ def reciprocal_rank_panels(curves: pd.DataFrame, *, form: str = "one_shot") -> F
     """Reciprocal rank of argument and answer over layers, a panel per relation (figure 3).
 
     `curves` as made by `stages.judge.reciprocal_rank_curves`: the line is the mean over correctly
-    answered items, the band its 95% bootstrap interval.
+    answered items, the band its 95% interval.
     """
     drawn = curves[curves["form"] == form]
     if drawn.empty:

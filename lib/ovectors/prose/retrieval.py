@@ -12,6 +12,7 @@ from ovectors.prose.common import interval, left_out, listed, title
 
 if TYPE_CHECKING:
     from ovectors.encoding import EncodedPrompts
+    from ovectors.statistics import Interval
 
 KINDS = {"one_shot": "abstractive", "extractive": "extractive"}
 CONDITIONS = {
@@ -20,6 +21,7 @@ CONDITIONS = {
     "attention": "attention from the top, removed",
     "random": "FFNs of random layers, removed",
 }
+NONE_ANSWERED = "Of no task does the model answer both kinds of prompt."
 NONE_KNOWN = (
     "The model answers no item from memory, so there is nothing a context could contradict."
 )
@@ -30,10 +32,10 @@ def whole_table(curves: pd.DataFrame, encoded: Mapping[tuple[str, str], EncodedP
     whole = curves[(curves["removed"] == 0) & (curves["condition"] == "zero")]
     lines = ["| task | prompts | accuracy [95% interval] | items | left out |", "|---" * 5 + "|"]
     for row in whole.itertuples():
-        lacking = left_out(encoded[row.relation, row.form])
+        prompts = encoded[row.relation, row.form]
         shown = interval(row.mean, row.low, row.high)
         name = f"{title(row.relation)} | {KINDS[row.form]}"
-        lines.append(f"| {name} | {shown} | {row.n} | {lacking} |")
+        lines.append(f"| {name} | {shown} | {len(prompts)} | {left_out(prompts)} |")
     return "\n".join(lines)
 
 
@@ -82,6 +84,18 @@ def compared(low: float, high: float) -> str:
     return "no difference is shown"
 
 
+def loss_sentences(losses: Mapping[str, Interval]) -> str:
+    """What the rule judges, a sentence per task: the extra loss over one to five sixths."""
+    sentences = [
+        f"**{title(relation)}:** on average over one to five sixths of the FFNs, abstractive "
+        f"prompts lose {interval(found.value, found.low, found.high)} more of what was answered "
+        f"than extractive ones (n = {found.n}): {compared(found.low, found.high)}."
+        for relation, found in losses.items()
+        if found.n
+    ]
+    return "\n\n".join(sentences) or NONE_ANSWERED
+
+
 def cost_sentences(costs: pd.DataFrame, *, removed: int, n_layers: int) -> str:
     """What the top third of the FFNs is worth on each kind of prompt, a sentence per task."""
     sentences = []
@@ -95,15 +109,15 @@ def cost_sentences(costs: pd.DataFrame, *, removed: int, n_layers: int) -> str:
         lost, lost_context, extra = (interval(r["mean"], r["low"], r["high"]) for r in found)
         sentences.append(
             f"**{title(relation)}:** without the FFNs of the top {removed} of {n_layers} layers "
-            f"accuracy is lower by {lost} on abstractive and by {lost_context} on extractive "
+            f"{lost} of what was answered is lost on abstractive and {lost_context} on extractive "
             f"prompts. The difference of the two is {extra} (n = {int(found[2]['n'])}): "
             f"{compared(found[2]['low'], found[2]['high'])}."
         )
-    return "\n\n".join(sentences) or "No item has both kinds of prompt."
+    return "\n\n".join(sentences) or NONE_ANSWERED
 
 
 def parting_sentences(costs: pd.DataFrame) -> str:
-    """Where along the whole curves abstractive prompts lose more, which no rule asks for."""
+    """Where along the curves abstractive prompts lose more, each point by itself."""
     sentences = []
     for relation, rows in _differences(costs):
         more = rows[rows["low"] > 0]
@@ -115,10 +129,8 @@ def parting_sentences(costs: pd.DataFrame) -> str:
                 f"{_at(more.loc[more['mean'].idxmax()])}"
             )
         sentences.append(f"**{title(relation)}:** {said}.")
-    if not sentences:
-        return ""
-    lead = "The rule looks at the top third alone. Along the whole curves, each point by itself:"
-    return "\n\n".join([lead, *sentences])
+    lead = ["Along the curves, each point by itself:"] if sentences else []
+    return "\n\n".join([*lead, *sentences])
 
 
 def _differences(costs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -248,6 +260,7 @@ def _winner(name: str) -> str:
 def summary(
     name: str,
     costs: pd.DataFrame,
+    losses: Mapping[str, Interval],
     formed: pd.DataFrame,
     contest: tuple[pd.DataFrame, pd.DataFrame],
     *,
@@ -255,22 +268,21 @@ def summary(
 ) -> str:
     """The findings of chapter 4 in a short list, for whatever model was run."""
     lines = []
+    for relation, found in losses.items():
+        if found.n:
+            lines.append(
+                f"- `{name}`, {title(relation).lower()}: over one to five sixths of the FFNs "
+                "removed, the share of answered items lost on abstractive prompts less that on "
+                f"extractive ones is {interval(found.value, found.low, found.high)} on average "
+                f"({compared(found.low, found.high)})."
+            )
     for relation in dict.fromkeys(costs["relation"]):
         row = _cost(costs, relation, "zero", DIFFERENCE, removed)
         if row is not None:
             lost = interval(row["mean"], row["low"], row["high"])
             lines.append(
-                f"- `{name}` without its top {removed} FFNs, {title(relation).lower()}: the "
-                f"accuracy lost on abstractive prompts less that on extractive ones is {lost} "
+                f"- Without the top {removed} alone, {title(relation).lower()}: {lost} "
                 f"({compared(row['low'], row['high'])}){_instead(costs, relation, removed)}."
-            )
-    for relation, rows in _differences(costs):
-        most = rows.loc[rows["mean"].idxmax()]
-        if most["low"] > 0 and most["removed"] != removed:
-            lines.append(
-                f"- Along the whole curve, {title(relation).lower()}: abstractive prompts lose "
-                f"more than extractive ones, and most with {_at(most)}. The rule does not look "
-                "there."
             )
     pair = formed[(formed["prompts"] == DIFFERENCE) & (formed["n"] > 0)]
     for row in pair.itertuples():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ovectors.experiments.stages.judge import place
 from ovectors.prose.common import accuracy_of, interval, listed, title
 
 if TYPE_CHECKING:
@@ -46,26 +47,31 @@ def _depth(row: pd.Series) -> str:
 
 
 def curve_sentences(curves: pd.DataFrame) -> str:
-    """Where the argument peaks and where the answer takes over, a sentence per relation."""
+    """Where the argument peaks and where the answer takes over, a sentence per relation.
+
+    `curves` may hold half layers, the states between attention and FFN.
+    """
     if curves.empty:
         return NOTHING_CORRECT
     sentences = []
     n_layers = int(curves["layer"].max()) + 1
     for relation, part in curves.groupby("relation", sort=False):
         means = part.pivot(index="layer", columns="token", values="mean")
-        peak = int(means["argument"].idxmax())
-        below = means.index[means["answer"] <= means["argument"]]
-        stays = int(below.max()) + 1 if len(below) else 0
+        peak = means["argument"].idxmax()
+        below = means["answer"] <= means["argument"]
+        stays = means.index[~below[::-1].cummax()[::-1]]
         passed = means.index[means["answer"] > 0.5]
         sentence = (
-            f"**{title(relation)}:** the argument's mean reciprocal rank is highest after layer "
-            f"{peak} ({means['argument'].max():.2f})"
+            f"**{title(relation)}:** the argument's mean reciprocal rank is highest after "
+            f"{place(peak)} ({means['argument'].max():.2f})"
         )
-        if stays < n_layers:
-            sentence += f"; the answer's is above it from layer {stays} on"
+        if len(stays):
+            sentence += f"; the answer's is above it from {place(stays[0])} on"
         if len(passed):
             depth = (passed[0] + 1) / n_layers
-            sentence += f" and first above 0.5 after layer {passed[0]} (relative depth {depth:.2f})"
+            sentence += (
+                f" and first above 0.5 after {place(passed[0])} (relative depth {depth:.2f})"
+            )
         sentences.append(sentence + ".")
     return "\n\n".join(sentences)
 
@@ -79,7 +85,7 @@ def signature_sentence(stages: pd.DataFrame) -> str:
     ]
     rule = [title(row.relation).lower() for row in whole.itertuples() if row.low > RULE]
     absent = [title(row.relation).lower() for row in whole.itertuples() if row.high < EXCEPTION]
-    said = f"All three stages, in their order, show on {listed(parts)}."
+    said = f"all three stages, in their order, show on {listed(parts)}."
     if rule:
         said += f" That is more than half of the items of {listed(rule)}, interval included."
     if absent:
@@ -125,7 +131,8 @@ def stages_summary(
             "- The argument's mean reciprocal rank, on items answered correctly, reaches at most "
             f"{listed(highest)}."
         )
-        lines.append(f"- {signature_sentence(stages)}")
+        stricter = "Item by item, which is stricter than the rule:"
+        lines.append(f"- {stricter} {signature_sentence(stages)}")
     bare = [f"{a.value:.2f} on {title(r).lower()}" for r, a in zero_shot.items()]
     lines.append(f"- Without the demonstration accuracy is {listed(bare)}.")
     return "\n".join(lines)

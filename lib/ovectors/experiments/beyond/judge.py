@@ -15,7 +15,7 @@ from ovectors.experiments.shared.effects import reciprocal
 from ovectors.experiments.shared.kinds import kind_of
 from ovectors.experiments.shared.replacing import CONTROL, OWN
 from ovectors.experiments.shared.rows import row_of
-from ovectors.experiments.stages.judge import ANSWER, SIGNATURE, stage_table
+from ovectors.experiments.stages.judge import ANSWER, SIGNATURE, after_layers, stage_table
 from ovectors.experiments.survey import not_judged
 from ovectors.statistics import corrected
 
@@ -110,7 +110,7 @@ def _stage_numbers(table: pd.DataFrame | None) -> dict[str, float]:
     whole = found.loc[SIGNATURE]
     row |= {"signature": whole["share"], "correct": whole["n"]}
     row |= {"signature_low": whole["low"], "signature_high": whole["high"]}
-    correct = table[table["correct"]]
+    correct = after_layers(table[table["correct"]])
     peaks = (1 / correct["rank_argument"]).groupby(correct["layer"]).mean()
     return row | {"argument_peak": peaks.max(), "depth": found.loc[ANSWER, "relative_depth"]}
 

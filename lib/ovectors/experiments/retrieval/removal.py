@@ -60,6 +60,11 @@ def sixths(n_layers: int) -> list[int]:
     return sorted({-(-step * n_layers // STEPS) for step in range(1, STEPS + 1)})
 
 
+def inner_sixths(n_layers: int) -> list[int]:
+    """How many layers one to five sixths are: some are gone, and some are left."""
+    return [count for count in sixths(n_layers) if count < n_layers]
+
+
 def third(n_layers: int) -> int:
     """How many layers the top third is: two sixths."""
     return -(-2 * n_layers // STEPS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,8 +13,8 @@ import pandas as pd
 from ovectors import claims
 from ovectors.claims import Claim, Evidence
 from ovectors.experiments.shared.paper import shown_argument
-from ovectors.experiments.shared.rows import layer_rows, row_of
-from ovectors.statistics import Interval, corrected, nothing, share
+from ovectors.experiments.shared.rows import interval_of, layer_rows, row_of
+from ovectors.statistics import Interval, bands, corrected, nothing, share
 
 RULES = {
     "argument formation": (
@@ -31,34 +32,62 @@ RULES = {
 }
 APPLICATION, SIGNATURE, ANSWER = "function application", "whole signature", "answer on top"
 ANSWERS = "accuracy"
+CLEARLY = 0.1
+"""By how much the argument's mean reciprocal rank has to exceed the answer's."""
+ARGUMENT_ABOVE, ANSWER_ABOVE = "argument above the answer", "answer above the argument"
 SHOWS_STAGES = "share of items with the whole signature"
 CURVE_COLUMNS = ["relation", "form", "token", "layer", "mean", "low", "high", "n"]
 SHARE_COLUMNS = ["relation", "form", "stage", "share", "low", "high", "n"]
 SHARE_COLUMNS += ["median_layer", "relative_depth"]
 
 
-def accuracy(table: pd.DataFrame) -> Interval:
-    """Share of items answered correctly in the last layer, with a 95% interval."""
-    return share(_per_item(table)["correct"].to_numpy())
+def after_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of states after a layer; those between attention and FFN are left out.
+
+    A table kept from before 2026-11-29, without the column `state`, has no others.
+    """
+    return table[table["state"] == "after"] if "state" in table else table
+
+
+def accuracy(table: pd.DataFrame, *, confidence: float = 0.95) -> Interval:
+    """Share of items answered correctly in the last layer, arguments resampled as clusters."""
+    items = table.drop_duplicates(["relation", "form", "item"])
+    return share(items["correct"], clusters=items["argument"].tolist(), confidence=confidence)
 
 
 def reciprocal_rank_curves(
-    table: pd.DataFrame, *, seed: int = 0, correct_only: bool = True
+    table: pd.DataFrame, *, seed: int = 0, correct_only: bool = True, mid: bool = False
 ) -> pd.DataFrame:
     """Mean reciprocal rank of argument and answer per layer (section 3, figure 3).
 
     Over correctly answered items, unless told otherwise: where the model is wrong there is no
     function application to look at. Columns: relation, form, token (argument or answer), layer,
-    mean, low, high (95% bootstrap over items), n. A relation without a correct item gives no rows.
+    mean, low, high (95%, over arguments), n. With `mid`, the states between attention and
+    FFN too, as half layers: that of layer 3 is layer 2.5. A relation without a correct item gives
+    no rows.
     """
     rows: list[dict] = []
-    shown = table[table["correct"]] if correct_only else table
+    shown = _half_layers(table) if mid else after_layers(table)
+    shown = shown[shown["correct"]] if correct_only else shown
     for (relation, form), part in shown.groupby(["relation", "form"], sort=False):
+        arguments = part.drop_duplicates("item").set_index("item")["argument"]
         for token in ("argument", "answer"):
             ranks = part.pivot(index="item", columns="layer", values=f"rank_{token}")
             named = {"relation": relation, "form": form, "token": token}
-            rows += [named | row for row in layer_rows(1.0 / ranks, seed=seed)]
+            clusters = arguments[ranks.index].tolist()
+            rows += [named | row for row in layer_rows(1.0 / ranks, clusters=clusters, seed=seed)]
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+
+def _half_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """Layers as places in the order of computation: what is between two `after` states is half."""
+    return table.assign(layer=table["layer"] - 0.5 * (table["state"] == "mid"))
+
+
+def place(layer: float) -> str:
+    """What a state comes after: "layer 3", or "layer 3's attention" for the half layer 2.5."""
+    named = f"layer {math.ceil(layer)}"
+    return named if layer == int(layer) else f"{named}'s attention"
 
 
 @dataclass(frozen=True)
@@ -99,7 +128,9 @@ def stage_table(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows: list[dict] = []
     n_layers = int(table["layer"].max()) + 1
+    table = after_layers(table)
     for (relation, form), part in table[table["correct"]].groupby(["relation", "form"], sort=False):
+        arguments = part.groupby("item")["argument"].first().tolist()
         found = [_of_item(item) for _, item in part.groupby("item")]
         outcomes = {
             "argument formation": [item.argument_formed for item in found],
@@ -116,7 +147,7 @@ def stage_table(table: pd.DataFrame) -> pd.DataFrame:
         }
         for stage, shown in outcomes.items():
             row = {"relation": relation, "form": form, "stage": stage}
-            row |= row_of(share(shown), "share")
+            row |= row_of(share(shown, clusters=arguments), "share")
             if layers.get(stage):
                 row["median_layer"] = float(np.median(layers[stage]))
                 row["relative_depth"] = (row["median_layer"] + 1) / n_layers
@@ -129,7 +160,7 @@ def example_items(table: pd.DataFrame) -> pd.DataFrame:
 
     Otherwise the first correctly answered item, otherwise the first.
     """
-    chosen = []
+    chosen, table = [], after_layers(table)
     for (relation, _), part in table.groupby(["relation", "form"], sort=False):
         wanted = part[part["argument"] == shown_argument(relation)]
         pool = next(p for p in (wanted, part[part["correct"]], part) if not p.empty)
@@ -142,7 +173,7 @@ def signature_items(table: pd.DataFrame) -> pd.DataFrame:
 
     Relations without such an item give no rows.
     """
-    chosen = []
+    chosen, table = [], after_layers(table)
     for _, part in table[table["correct"]].groupby(["relation", "form"], sort=False):
         whole = (item for _, item in part.groupby("item") if _of_item(item).has_signature)
         chosen += islice(whole, 1)
@@ -156,6 +187,7 @@ def _of_item(rows: pd.DataFrame) -> ItemStages:
 
 def final_top_tokens(table: pd.DataFrame, *, count: int = 3) -> pd.DataFrame:
     """The commonest last-layer top tokens per relation and form, with their share of all items."""
+    table = after_layers(table)
     last = table[table["layer"] == table["layer"].max()]
     shares = (
         last.groupby(["relation", "form"], sort=False)["top_token"]
@@ -166,29 +198,56 @@ def final_top_tokens(table: pd.DataFrame, *, count: int = 3) -> pd.DataFrame:
     return shares.rename("share").reset_index()
 
 
-def _per_item(table: pd.DataFrame) -> pd.DataFrame:
-    return table.drop_duplicates(["relation", "form", "item"])
-
-
 def claim(table: pd.DataFrame, *, model: str, relations: Sequence[str], seed: int = 0) -> Claim:
-    """The verdict on the stages, by the rule `claims.RULES["stages"]`, over these relations."""
-    confidence = corrected(len(relations))
-    evidence = []
+    """The verdict on the stages, by the rule `claims.RULES["stages"]`, over these relations.
+
+    The share of items with the whole signature stands beside it: the stricter finding.
+    """
+    evidence, context = [], []
     for relation in relations:
-        items = _per_item(table[table["relation"] == relation])
-        known = share(items["correct"].to_numpy(), confidence=confidence)
-        evidence.append(
-            Evidence(
-                relation=relation, criterion=ANSWERS, found=known, bound=0.1, kind="precondition"
-            )
-        )
-        correct = table[(table["relation"] == relation) & table["correct"]]
-        whole = [_of_item(item).has_signature for _, item in correct.groupby("item")]
-        found = share(whole, confidence=confidence) if whole else nothing()
-        evidence.append(
-            Evidence(
-                relation=relation, criterion=SHOWS_STAGES, found=found, bound=0.5, kind="paper"
-            )
-        )
-    printed = claims.published("stages", model)
-    return claims.judge(claims.RULES["stages"], evidence, model=model, published=printed)
+        own = table[table["relation"] == relation]
+        known = accuracy(own, confidence=corrected(len(relations)))
+        told = {"relation": relation, "criterion": ANSWERS, "kind": "precondition"}
+        evidence.append(Evidence(**told, found=known, bound=0.1))
+        correct = own[own["correct"]]
+        evidence += _crossing(correct, relation, relations=len(relations), seed=seed)
+        shares = stage_table(own).rename(columns={"share": "mean"})
+        whole = interval_of(shares[shares["stage"] == SIGNATURE])
+        context.append(claims.context(relation, SHOWS_STAGES, whole))
+    return claims.judge(
+        claims.RULES["stages"],
+        evidence,
+        model=model,
+        published=claims.published("stages", model),
+        context=context,
+    )
+
+
+def _crossing(correct: pd.DataFrame, relation: str, *, relations: int, seed: int) -> list[Evidence]:
+    """That the argument stands above the answer in one state, and below it in a later one.
+
+    Both are the states where it is clearest, so intervals are corrected for the number of states.
+    The argument's comes last, as cards show the last of the paper's comparisons.
+    """
+    shown = _half_layers(correct)
+    shown = shown.assign(ahead=1 / shown["rank_argument"] - 1 / shown["rank_answer"])
+    ahead = shown.pivot(index="item", columns="layer", values="ahead")
+    states = ahead.columns
+    above, below, where, later = nothing(), nothing(), "", ""
+    if len(ahead) and len(states) > 1:
+        arguments = shown.groupby("item")["argument"].first().tolist()
+        level = {"clusters": arguments, "confidence": corrected(relations * len(states))}
+        found = bands(ahead.to_numpy(), **level, seed=seed)
+        lows = np.nan_to_num([state.low for state in found], nan=-np.inf)
+        highs = np.nan_to_num([state.high for state in found], nan=np.inf)
+        at = int(lows[:-1].argmax())  # the last state has no later one
+        after = at + 1 + int(highs[at + 1 :].argmin())
+        above, answers = found[at], found[after]
+        below = Interval(value=-answers.value, low=-answers.high, high=-answers.low, n=answers.n)
+        where, later = (f", after {place(states[one])}" for one in (at, after))
+    answer, argument = f"{ANSWER_ABOVE}{later}", f"{ARGUMENT_ABOVE}{where}"
+    told = {"relation": relation, "kind": "paper"}
+    return [
+        Evidence(**told, criterion=answer, found=below, bound=0),
+        Evidence(**told, criterion=argument, found=above, bound=CLEARLY),
+    ]

@@ -10,7 +10,7 @@ import pandas as pd
 from ovectors.experiments.shared.effects import paired, reciprocal
 from ovectors.experiments.shared.replacing import CONTROL, OWN
 from ovectors.experiments.shared.rows import row_of
-from ovectors.experiments.stages.judge import detect_stages
+from ovectors.experiments.stages.judge import after_layers, detect_stages
 from ovectors.statistics import nothing
 
 Tables = Mapping[str, pd.DataFrame]
@@ -35,11 +35,12 @@ def by_argument_formation(tables: Tables, one_shot: Tables, *, seed: int = 0) ->
     """
     found = {}
     for task, table in tables.items():
+        shown = after_layers(one_shot[task])
         formed = {
             argument: detect_stages(
                 rows["rank_argument"].to_numpy(), rows["rank_answer"].to_numpy()
             ).argument_formed
-            for argument, rows in one_shot[task].sort_values("layer").groupby("argument")
+            for argument, rows in shown.sort_values("layer").groupby("argument")
         }
         found[task] = table["argument"].map(formed).map({True: FORMED, False: UNFORMED})
     return _by_factor(tables, found, levels=(FORMED, UNFORMED), seed=seed)

@@ -13,6 +13,7 @@ from ovectors.experiments.retrieval.judge.costs import (
     accuracy_curves,
     claim,
     costs,
+    extra_loss,
 )
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "contest_curves",
     "contest_outcomes",
     "costs",
+    "extra_loss",
     "known_items",
 ]

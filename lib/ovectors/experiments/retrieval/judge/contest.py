@@ -10,7 +10,7 @@ from ovectors.experiments.retrieval.judge.costs import DIFFERENCE
 from ovectors.experiments.retrieval.measure import ABSTRACTIVE, COUNTERFACTUAL, EXTRACTIVE
 from ovectors.experiments.retrieval.removal import CONTROL
 from ovectors.experiments.shared.rows import layer_rows, row_of
-from ovectors.experiments.stages.judge import detect_stages
+from ovectors.experiments.stages.judge import after_layers, detect_stages
 from ovectors.statistics import nothing, paired_difference, share
 
 WINS = ("context", "memory", "something else")
@@ -35,11 +35,14 @@ def argument_stage(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
             if not (shown["argument"] == shown["answer"]).all()
         }
         for form, found in formed.items():
-            rows.append({"relation": relation, "prompts": form} | row_of(share(found)))
+            whole = share(found, clusters=found.index.get_level_values(0).tolist())
+            rows.append({"relation": relation, "prompts": form} | row_of(whole))
         if {ABSTRACTIVE, EXTRACTIVE} <= set(formed):
             both = pd.DataFrame(formed).dropna().astype(float)
-            pair = both[ABSTRACTIVE], both[EXTRACTIVE]
-            found = paired_difference(*pair, seed=seed) if len(both) else nothing()
+            found = nothing()
+            if len(both):
+                level = {"clusters": both.index.get_level_values(0).tolist(), "seed": seed}
+                found = paired_difference(both[ABSTRACTIVE], both[EXTRACTIVE], **level)
             rows.append({"relation": relation, "prompts": DIFFERENCE} | row_of(found))
     return pd.DataFrame(rows, columns=["relation", "prompts", "mean", "low", "high", "n"])
 
@@ -52,7 +55,7 @@ def _formed(table: pd.DataFrame) -> pd.Series:
     """
     found: dict[tuple[str, int], bool] = {}
     met: Counter[str] = Counter()
-    for _, item in table.sort_values("layer").groupby("item"):
+    for _, item in after_layers(table).sort_values("layer").groupby("item"):
         argument = item["argument"].iloc[0]
         ranks = item["rank_argument"].to_numpy(), item["rank_answer"].to_numpy()
         found[argument, met[argument]] = detect_stages(*ranks).argument_formed
