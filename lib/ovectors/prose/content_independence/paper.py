@@ -47,8 +47,7 @@ def _task_of(one: Published) -> tuple[str, str]:
     for task, (relation, addition) in SHOWN_AS.items():
         if one.relation == relation and one.name.endswith(addition):
             return task, one.name.removesuffix(addition)
-    in_paper = {"uppercase": "colored_objects"}  # its in-domain set for upper-casing
-    return in_paper.get(one.relation, one.relation), one.name
+    return one.relation, one.name
 
 
 def authors_lines(missing: str, tables: Mapping[str, pd.DataFrame], effects: pd.DataFrame) -> str:
