@@ -223,6 +223,18 @@ def test_the_authors_line_says_why_there_is_nothing():
     assert say.authors_lines("They are elsewhere.", {}, pd.DataFrame()) == "They are elsewhere."
 
 
+def test_only_the_vector_of_upper_casing_comes_from_a_like_prompt():
+    means = [
+        {"task": task, "condition": condition, "mean": mean}
+        for task in ("past_tense", "uppercase")
+        for condition, mean in ((CONTROL, 0.1), (OWN, 0.2), ("authors' vector", 0.3))
+    ]
+    tables = dict.fromkeys(("past_tense", "uppercase"), pd.DataFrame({"cosine": [0.9]}))
+    *_, past, upper = say.authors_lines("", tables, pd.DataFrame(means)).splitlines()
+    assert past == "| Past tense (regular verbs) | 0.900 | 0.10 | 0.20 | 0.30 |"
+    assert upper.endswith(", ours from a like prompt | 0.900 | 0.10 | 0.20 | 0.30 |")
+
+
 # Figures
 
 

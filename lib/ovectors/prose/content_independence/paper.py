@@ -29,7 +29,7 @@ def published_table(published: list[Published], effects: pd.DataFrame, model: st
         )
     found = effects[effects["positions"] == "all"].set_index(["setting", "task", "measure"])
     lines = [
-        "| task | measure | paper | its layers and example | layers chosen here |",
+        "| task | measure | paper | its layers and example, or one like it | layers chosen here |",
         "|---|---|---|---|---|",
     ]
     for one in own:
@@ -60,8 +60,8 @@ def authors_lines(missing: str, tables: Mapping[str, pd.DataFrame], effects: pd.
     ]
     for task, table in tables.items():
         rows = effects[effects["task"] == task].set_index("condition")
-        cells = [f"{rows.loc[name, 'mean']:.2f}" for name in rows.index]
-        lines.append(
-            f"| {task_title(task)} | {table['cosine'].iloc[0]:.3f} | {' | '.join(cells)} |"
-        )
+        cells = [f"{table['cosine'].iloc[0]:.3f}"]
+        cells += [f"{rows.loc[name, 'mean']:.2f}" for name in rows.index]
+        like = ", ours from a like prompt" if task == "uppercase" else ""
+        lines.append(f"| {task_title(task)}{like} | {' | '.join(cells)} |")
     return "\n".join(lines)
