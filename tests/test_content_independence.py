@@ -297,7 +297,7 @@ def test_shuffled_pairs_are_not_supported(mini):
         for item, answer in zip(relation.items, answers[7:] + answers[:7], strict=True)
     ]
     table = run(mini, replace(relation, items=tuple(items)), n_items=40)
-    assert judge.claim({"uppercase": table}, model="mini-2m").verdict == "not supported"
+    assert verdict(table, table) == "not supported"
     # The vector may lift upper-cased words as a class: what tells is that it lifts all of them.
     held = {one.criterion: one.holds for one in judge.evidence(table, "uppercase")}
     assert not held[MORE_THAN_OTHER]
