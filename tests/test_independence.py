@@ -38,6 +38,12 @@ def table():
     return pd.concat(parts, ignore_index=True)
 
 
+def steady(table):
+    """With both sources alike, where the answer ends: their mean is 0.75 as before."""
+    own = (table["condition"] == OWN) & (table["rank_answer"] < 3)
+    return table.assign(rank_answer=table["rank_answer"].where(~own, 4 / 3))
+
+
 def test_effects_are_means_over_sources_and_items(table):
     found = judge.effect_rows({"world_capitals": table}).set_index("measure")
     assert found["value"].to_dict() == pytest.approx(
@@ -73,7 +79,7 @@ def test_the_spread_has_a_row_for_each_source(table):
 
 def test_conditions_of_both_tables_stand_beside_each_other(table):
     more = pd.concat([rows(CONTROL, 0, 4.0), rows(ZERO, 0, 10.0), rows(WRONG, 0, 1.0)])
-    found = judge.condition_means({"world_capitals": table}, {"world_capitals": more})
+    found = judge.condition_means({"world_capitals": steady(table)}, {"world_capitals": more})
     means = found.set_index("condition")["mean"]
     assert means.to_dict() == pytest.approx(
         {CONTROL: 0.25, OWN: 0.75, RANDOM: 0.125, ZERO: 0.1, WRONG: 1.0}
@@ -146,9 +152,10 @@ def test_layer_curves_keep_the_control_run_apart(table):
     own = found[(found["token"] == "answer") & (found["condition"] == OWN)].set_index("layer")
     assert own.loc[3, ["rank", "top", "no_effect"]].tolist() == pytest.approx([4 / 3, 0.5, 0])
     assert own.loc[2, ["rank", "top", "no_effect"]].tolist() == pytest.approx([10, 0, 1])
-    said = say.curve_sentences(found)
+    assert "after layer 3 (50.0% of the runs)" in say.curve_sentences(found)
+    lifted = judge.layer_curves({"world_capitals": steady(both)})
+    said = say.curve_sentences(lifted)
     assert "clearly above the control run's from layer 3 to the last" in said
-    assert "after layer 3 (50.0% of the runs)" in said
     assert "on top nowhere" in say.curve_sentences(found.assign(top=0.0))
     own_lead = found["lead_low"].notna()
     assert (own_lead == ((found["condition"] == OWN) & (found["token"] == "answer"))).all()
@@ -310,7 +317,7 @@ def test_nothing_measured_gives_a_figure_that_says_so():
 
 
 def test_the_summary_follows_its_numbers(table):
-    tables = {"world_capitals": table}
+    tables = {"world_capitals": steady(table)}
     means = judge.condition_means(tables, {})
     spread = judge.source_spread(tables)
     shares = judge.outcome_shares(tables)
