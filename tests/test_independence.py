@@ -135,6 +135,12 @@ def test_outcomes_add_up(table):
     assert "50.0% of the runs end on the answer; otherwise: the argument stays 50%." in said
 
 
+def test_outcomes_of_the_same_argument_count_as_one(table):
+    same = table.assign(argument=[f" a{item % 6}" for item in table["item"]])
+    found = judge.outcome_shares({"world_capitals": same}).set_index("outcome")
+    assert (found["n"] == 6).all() and found.loc[ANSWER, "share"] == 0.5
+
+
 def test_the_example_is_one_that_the_vector_moved(table):
     table.loc[(table["condition"] == OWN) & (table["item"] < 5), "rank_answer"] = 9.0
     found = judge.example(table)

@@ -105,8 +105,9 @@ def outcome_shares(tables: Tables, *, condition: str = OWN, seed: int = 0) -> pd
         if last.empty:
             continue
         ends = last.pivot(index="number", columns="item", values="outcome").to_numpy()
+        arguments = last.drop_duplicates("item").sort_values("item")["argument"].tolist()
         for outcome in OUTCOMES:
-            found = crossed_mean(ends == outcome, seed=seed)
+            found = crossed_mean(ends == outcome, clusters=arguments, seed=seed)
             named = {"task": task, "condition": condition, "outcome": outcome}
             rows.append(named | row_of(found, "share"))
     return pd.DataFrame(rows)
