@@ -24,6 +24,7 @@ from ovectors.experiments.beyond.judge import (
     UNTESTABLE,
 )
 from ovectors.experiments.content_independence import tasks
+from ovectors.experiments.content_independence.measure.controls import LAST
 from ovectors.experiments.content_independence.tasks import IN_DOMAIN
 from ovectors.experiments.shared.kinds import kind_of
 from ovectors.experiments.shared.layers import Layers
@@ -162,7 +163,7 @@ def test_a_relation_that_is_not_testable_is_listed(store, pairs):
 # -- verdicts -----------------------------------------------------------------------------------
 
 
-def made_up(own=0.5, control=0.1, rand=0.1, other=0.1, item=0.0, *, items=30, sources=4):
+def made_up(own=0.5, control=0.1, rand=0.1, other=0.1, item=0.0, mean=0.1, *, items=30, sources=4):
     """A table in which each condition has this mean reciprocal rank, every number a little off.
 
     `item` is how much another item's answer rises with the own vectors.
@@ -170,9 +171,10 @@ def made_up(own=0.5, control=0.1, rand=0.1, other=0.1, item=0.0, *, items=30, so
     rng = np.random.default_rng(0)
     means = {CONTROL: control, OWN: own, RANDOM: rand}
     means[tasks.other_condition("world_capitals")] = other
+    means[LAST] = mean
     rows = []
     for condition, mean in means.items():
-        for number in range(1 if condition == CONTROL else sources):
+        for number in range(1 if condition in (CONTROL, LAST) else sources):
             for place in range(items):
                 noise = rng.uniform(-0.03, 0.03)
                 rise = item if condition == OWN else 0
@@ -206,6 +208,8 @@ def everything(**tables):
         (OBEYING, OBEYS),
         (NUDGED, IN_PART),
         ({"other": 0.5}, IN_PART),
+        ({"mean": 0.5}, IN_PART),
+        ({"own": 0.115}, DOES_NOT),  # above the control run, by less than is of interest
         (ANY_ANSWER, IN_PART),
         (UNMOVED, DOES_NOT),
         ({"items": LEAST_ITEMS - 1}, TOO_FEW),
@@ -228,7 +232,7 @@ def test_the_claim_asks_for_five_relations(obeying, nudged, verdict):
     named = dict(zip(MORE_RELATIONS, settings, strict=False))
     claim = judge.claim(everything(**named), model="m")
     assert claim.verdict == verdict
-    assert len(claim.measured) == 4 * len(settings)
+    assert len(claim.measured) == len(CRITERIA) * len(settings)
 
 
 def test_intervals_widen_with_the_number_of_relations():
@@ -318,7 +322,7 @@ def test_the_figure_has_a_row_for_each_relation_and_fills_what_holds(tables):
     }
     marks = [line for line in right.get_lines() if line.get_marker() == "o"]
     filled = {
-        names[round(float(line.get_ydata()[0]) + 0.3)]
+        names[round(float(line.get_ydata()[0]) + 0.32)]
         for line in marks
         if line.get_markerfacecolor() != "white"
     }

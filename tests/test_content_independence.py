@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
+from ovectors.colored_objects import colours
 from ovectors.errors import UserError
-from ovectors.experiments.content_independence import judge, tasks
+from ovectors.experiments.content_independence import gather, judge, tasks
 from ovectors.experiments.content_independence.judge.verdict import MORE_THAN_OTHER, RAISES
 from ovectors.experiments.content_independence.measure import content_independence
+from ovectors.experiments.content_independence.measure.controls import LAST
 from ovectors.experiments.shared.effects import effects, reciprocal
 from ovectors.experiments.shared.layer_maps import layer_map
-from ovectors.experiments.shared.layers import choose_layers
+from ovectors.experiments.shared.layers import Layers, choose_layers
 from ovectors.experiments.shared.replacing import CONTROL, OWN, RANDOM
 from ovectors.experiments.shared.sources import Task, find_sources, members, patterns
 from ovectors.prompts import one_shot
@@ -124,6 +126,48 @@ def test_out_of_domain_items_get_the_other_set_s_vectors(mini):
     assert set(found["argument"]) <= states
 
 
+def test_upper_casing_takes_its_vectors_from_coloured_objects(mini):
+    """As in the paper: one vector a colour, tried on words that are no colours."""
+    settings = gather.with_layers(
+        tasks.IN_DOMAIN, dict.fromkeys(tasks.IN_DOMAIN, Layers(source=LAYER, start=START))
+    )
+    others = [name for name, _, _ in settings["world_capitals"]["others"]]
+    assert others == ["past_tense", "colored_objects"]
+    asked = settings["uppercase"] | {"n_sources": 20, "n_controls": 0, "others": ()}
+    found = content_independence.content_independence(mini, **asked, max_items=4)
+    sources = found.loc[found["condition"] == OWN, "vector"]
+    assert sorted(sources.unique()) == sorted(colours()) and sources.nunique() == 20
+    assert set(found["group"]) == {"word"}
+    sources = find_sources(mini, tasks.IN_DOMAIN["uppercase"], n_sources=5)
+    questions = {item.context for item in load_relation("colored_objects").items}
+    assert {prompt.item.context for prompt in sources.prompts.prompts} <= questions
+    assert len(set(sources.arguments)) == 5
+
+
+def test_the_last_half_is_chosen_among_its_own_pairs(table):
+    """The best pair of all starts at layer 0; of those from 2 of 4 on the best is 1, 3."""
+    tried = {(2, 0): 1.0, (1, 3): 2.0, (0, 2): 4.0}
+    rows = [(*pair, 0, rank, 8.0) for pair, rank in tried.items()]
+    columns = ["source_layer", "start_layer", "item", "rank_answer", "rank_before"]
+    maps = {"past_tense": pd.DataFrame(rows, columns=columns)}
+    asked = []
+
+    class Kept:
+        def table(self, experiment, **settings):
+            asked.append((experiment, settings))
+            return "another table"
+
+    def late(source, start):
+        layers = {"past_tense": Layers(source=source, start=start)}
+        return gather.in_last_half(Kept(), {"past_tense": table}, maps, layers, n_items=7)
+
+    assert late(2, 0) == {"past_tense": "another table"}
+    ((_, settings),) = asked
+    assert (settings["source_layer"], settings["start_layer"]) == (1, 3)
+    assert (settings["group"], settings["n_items"]) == ("regular", 7)
+    assert late(1, 3)["past_tense"] is table and len(asked) == 1  # nothing to run again
+
+
 def test_named_examples_are_the_sources(mini):
     found = find_sources(mini, Task(relation="world_capitals"), examples=("Poland",))
     assert found.arguments == ("Poland",)
@@ -149,10 +193,12 @@ def test_correct_sources_come_first(mini):
             assert (int(mini.model(ids).logits[0, -1].argmax()) == answer) == correct
 
 
-def made_up(own, *, control=4.0, random=4.0, other=4.0, other_after=50.0, items=40, vectors=3):
-    """A table in which every item has the same ranks."""
+def made_up(own, *, control=4.0, random=4.0, other=4.0, mean=4.0, other_after=50.0, items=40):
+    """A table in which every item has the same ranks, with three vectors of a kind."""
     rows = []
+    vectors = 3
     conditions = {CONTROL: (1, control), OWN: (vectors, own), RANDOM: (vectors, random)}
+    conditions[LAST] = (1, mean)
     conditions[tasks.other_condition("past_tense")] = (vectors, other)
     for condition, (count, rank) in conditions.items():
         for number in range(count):
@@ -181,10 +227,11 @@ def test_the_verdict_follows_the_rule():
     [
         ({"random": 1.0}, "partly"),
         ({"other": 1.0}, "partly"),
+        ({"mean": 1.0}, "partly"),
         # A vector that raises every answer alike would serve a shuffled relation as well.
         ({"other_after": 1.0}, "not supported"),
     ],
-    ids=["random", "other", "other_after"],
+    ids=["random", "other", "mean", "other_after"],
 )
 def test_each_control_can_refuse_what_the_control_run_grants(control, left):
     beaten = made_up(1.0, **control)
@@ -194,15 +241,38 @@ def test_each_control_can_refuse_what_the_control_run_grants(control, left):
 
 
 def test_evidence_is_the_difference_of_reciprocal_ranks():
-    found = judge.evidence(made_up(1.0, control=4.0, random=2.0, other=5.0, other_after=25.0), "r")
-    assert [one.found.value for one in found] == pytest.approx([0.75, 0.5, 0.8, 0.75 - 0.02])
-    assert [one.paper for one in found] == [True, False, False, False]
+    table = made_up(1.0, control=4.0, random=2.0, other=5.0, mean=8.0, other_after=25.0)
+    found = judge.evidence(table, "r")
+    assert [one.found.value for one in found] == pytest.approx([0.75, 0.5, 0.8, 0.875, 0.75 - 0.02])
+    assert [one.kind for one in found] == ["paper", "control", "control", "control", "guard"]
+    assert [one.bound for one in found] == [0.02, 0, 0, 0, 0]
 
 
-def test_without_another_relation_s_vector_nothing_is_supported():
+def test_a_rise_below_the_smallest_effect_of_interest_is_none():
+    """From rank 4 to 3.8 is 0.013 of mean reciprocal rank; to 3.6 is 0.028."""
+    small = made_up(3.8, random=50.0, other=50.0, mean=50.0)
+    assert verdict(small, small) == "not supported"
+    large = made_up(3.6, random=50.0, other=50.0, mean=50.0)
+    assert verdict(large, large) == "supported"
+
+
+@pytest.mark.parametrize("missing", [LAST, "vector of past_tense", RANDOM])
+def test_a_control_that_nobody_ran_has_neither_held_nor_failed(missing):
     table = made_up(1.0)
-    alone = table[~table["condition"].str.startswith("vector of")]
-    assert verdict(alone, alone) == "partly"
+    alone = table[table["condition"] != missing]
+    (left,) = [one for one in judge.evidence(alone, "r") if one.holds is None]
+    assert left.kind == "control" and left.found.n == 0
+    found = judge.claim({"a": alone, "b": alone}, model="m")
+    assert found.verdict == "partly" and "not measured on a" in found.why
+    assert "fails" not in found.why
+
+
+def test_the_last_half_is_shown_and_not_judged():
+    good, poor = made_up(1.0), made_up(2.0)
+    found = judge.claim({"a": good, "b": good}, model="m", late={"a": poor})
+    assert found.verdict == "supported"
+    shown = {one.name: one.value for one in found.measured if one.name.endswith(judge.IN_LAST_HALF)}
+    assert list(shown.values()) == pytest.approx([0.25, 2.0])  # 1/2 - 1/4, and the rank
 
 
 def run(model, relation, **settings):
@@ -227,7 +297,7 @@ def test_shuffled_pairs_are_not_supported(mini):
         for item, answer in zip(relation.items, answers[7:] + answers[:7], strict=True)
     ]
     table = run(mini, replace(relation, items=tuple(items)), n_items=40)
-    assert judge.claim({"uppercase": table}, model="mini-2m").verdict == "not supported"
+    assert verdict(table, table) == "not supported"
     # The vector may lift upper-cased words as a class: what tells is that it lifts all of them.
     held = {one.criterion: one.holds for one in judge.evidence(table, "uppercase")}
     assert not held[MORE_THAN_OTHER]

@@ -47,7 +47,9 @@ def test_the_mean_ffn_output_equals_a_loop(mini, last_only):
     encoded, _ = patterns(mini, "world_capitals", n_items=60)
     assert len(set(encoded.lengths.tolist())) > 1  # prompts of different lengths
     every = [ffn_by_hand(mini, ids) for ids in encoded.token_ids]
-    expected = torch.stack([one[-1] for one in every]) if last_only else torch.cat(every)
+    # All but the first token, whose state says nothing of the text.
+    parts = [one[-1:] if last_only else one[1:] for one in every]
+    expected = torch.cat(parts)
     found = controls.mean_ffn_output(mini, encoded, SOURCE, last_only=last_only)
     assert found.numpy() == pytest.approx(expected.mean(dim=0).numpy(), abs=1e-5)
 

@@ -9,6 +9,7 @@ import torch
 from hand_written import hand_written
 from ovectors.claims import LEAST_ITEMS
 from ovectors.experiments.content_independence.judge.verdict import MORE_THAN_OTHER
+from ovectors.experiments.content_independence.tasks import task_of
 from ovectors.experiments.function_specificity import gather, judge, measure
 from ovectors.experiments.function_specificity.gather import Specificity
 from ovectors.experiments.function_specificity.groups import (
@@ -19,10 +20,9 @@ from ovectors.experiments.function_specificity.groups import (
 from ovectors.experiments.function_specificity.judge import UNTESTABLE
 from ovectors.experiments.shared.layers import Layers
 from ovectors.experiments.shared.replacing import CONTROL
+from ovectors.experiments.shared.sources import find_sources
 from ovectors.figures import function_specificity as figures
-from ovectors.prompts import one_shot
 from ovectors.prose import function_specificity as prose
-from ovectors.relations import load_relation
 from ovectors.statistics import Interval, nothing
 from ovectors.store import Store
 from ovectors.training.train import train
@@ -39,14 +39,15 @@ def table(mini):
 def test_ranks_are_those_of_a_pass_in_plain_torch(mini, table):
     """The FFNs from the start layer on are replaced at all positions by one example's output."""
     assert set(table["vector"]) == {CONTROL, *NAMES}
-    relations = {name: load_relation(name) for name in NAMES}
     patterns = shared_patterns(mini, "verb", NAMES, seed=1)["past_tense"]
     texts = {prompt.argument: prompt.text for prompt in patterns.prompts}
     for name, source_layer, start in VERBS:
-        item = {one.argument: one for one in relations[name].items}
+        drawn = find_sources(mini, task_of(name), n_sources=2, n_items=40, seed=1).prompts.prompts
+        # The vector of large letters comes from a question about coloured objects.
+        assert (name == VISITOR) == all("What color is" in prompt.text for prompt in drawn)
+        asked = {one.item.argument: mini.tokenizer.encode(one.text) for one in drawn}
         for source, rows in table[table["vector"] == name].groupby("source"):
-            asked = mini.tokenizer.encode(one_shot(relations[name], item[source]).text)
-            vector = ffn_output(mini.model, asked, source_layer)
+            vector = ffn_output(mini.model, asked[source], source_layer)
             for row in rows.groupby("answer_of").head(2).itertuples():
                 ids = mini.tokenizer.encode(texts[row.argument])
                 logits = with_vector(mini.model, ids, vector, start)

@@ -38,6 +38,12 @@ def table():
     return pd.concat(parts, ignore_index=True)
 
 
+def steady(table):
+    """With both sources alike, where the answer ends: their mean is 0.75 as before."""
+    own = (table["condition"] == OWN) & (table["rank_answer"] < 3)
+    return table.assign(rank_answer=table["rank_answer"].where(~own, 4 / 3))
+
+
 def test_effects_are_means_over_sources_and_items(table):
     found = judge.effect_rows({"world_capitals": table}).set_index("measure")
     assert found["value"].to_dict() == pytest.approx(
@@ -73,17 +79,23 @@ def test_the_spread_has_a_row_for_each_source(table):
 
 def test_conditions_of_both_tables_stand_beside_each_other(table):
     more = pd.concat([rows(CONTROL, 0, 4.0), rows(ZERO, 0, 10.0), rows(WRONG, 0, 1.0)])
-    found = judge.condition_means({"world_capitals": table}, {"world_capitals": more})
+    found = judge.condition_means({"world_capitals": steady(table)}, {"world_capitals": more})
     means = found.set_index("condition")["mean"]
     assert means.to_dict() == pytest.approx(
         {CONTROL: 0.25, OWN: 0.75, RANDOM: 0.125, ZERO: 0.1, WRONG: 1.0}
     )
-    assert found.set_index("condition").loc[ZERO, "above"] == pytest.approx(-0.15)
+    leads = found.set_index("condition")["lead"]
+    assert leads.drop(OWN).to_dict() == pytest.approx(
+        {CONTROL: 0.5, RANDOM: 0.625, ZERO: 0.65, WRONG: -0.25}
+    )
+    assert np.isnan(leads[OWN])
     said = say.control_sentences(found)
-    assert "control run 0.25, own vector 0.75" in said
-    assert "As high or higher than the own vector, on average: wrong demonstration." in said
+    assert "on average control run 0.25, own vector 0.75" in said
+    assert "not clearly above wrong demonstration (minus the wrong demonstration, the " in said
     beaten = found[found["condition"] != WRONG]
-    assert "No control reaches" in say.control_sentences(beaten)
+    assert "clearly above the control run and every control vector." in say.control_sentences(
+        beaten
+    )
 
 
 def test_factors_are_told_apart(table):
@@ -123,6 +135,12 @@ def test_outcomes_add_up(table):
     assert "50.0% of the runs end on the answer; otherwise: the argument stays 50%." in said
 
 
+def test_outcomes_of_the_same_argument_count_as_one(table):
+    same = table.assign(argument=[f" a{item % 6}" for item in table["item"]])
+    found = judge.outcome_shares({"world_capitals": same}).set_index("outcome")
+    assert (found["n"] == 6).all() and found.loc[ANSWER, "share"] == 0.5
+
+
 def test_the_example_is_one_that_the_vector_moved(table):
     table.loc[(table["condition"] == OWN) & (table["item"] < 5), "rank_answer"] = 9.0
     found = judge.example(table)
@@ -140,12 +158,15 @@ def test_layer_curves_keep_the_control_run_apart(table):
     own = found[(found["token"] == "answer") & (found["condition"] == OWN)].set_index("layer")
     assert own.loc[3, ["rank", "top", "no_effect"]].tolist() == pytest.approx([4 / 3, 0.5, 0])
     assert own.loc[2, ["rank", "top", "no_effect"]].tolist() == pytest.approx([10, 0, 1])
-    said = say.curve_sentences(found)
-    assert "above the control run's from layer 3 to the last" in said
-    assert "after layer 3 (50.0% of the runs)" in said
+    assert "after layer 3 (50.0% of the runs)" in say.curve_sentences(found)
+    lifted = judge.layer_curves({"world_capitals": steady(both)})
+    said = say.curve_sentences(lifted)
+    assert "clearly above the control run's from layer 3 to the last" in said
     assert "on top nowhere" in say.curve_sentences(found.assign(top=0.0))
-    lost = found.assign(mean=np.where(found["condition"] == OWN, 0.1, found["mean"]))
-    assert "no higher than in the control run" in say.curve_sentences(lost)
+    own_lead = found["lead_low"].notna()
+    assert (own_lead == ((found["condition"] == OWN) & (found["token"] == "answer"))).all()
+    doubtful = found.assign(lead_low=np.where(own_lead, -0.01, np.nan))  # whatever the means say
+    assert "stands not clearly above" in say.curve_sentences(doubtful)
 
 
 # Sentences
@@ -169,7 +190,7 @@ def test_the_effect_is_worded_by_its_interval(low, high, word):
     table = effects(0.2, 0.0041)
     table.loc[table["measure"] == "change", ["low", "high"]] = (low, high)
     said = say.effect_sentences(table)
-    assert f"{word}, from 0.20 to 0.0041; the answer is then on top in 25.0%" in said
+    assert f"{word}, from 0.20 to 0.0041 (rank 5.0 to 243.9); the answer is then on top" in said
 
 
 def test_ranks_in_the_table_are_ranks():
@@ -186,6 +207,13 @@ PRINTED = [
         model="big",
         where="section 4",
     ),
+    Published(
+        relation="uppercase",
+        name="no effect, words that are no colours",
+        value=0.05,
+        model="big",
+        where="section 4",
+    ),
 ]
 
 
@@ -194,16 +222,30 @@ def test_published_numbers_stand_beside_ours_only_on_the_model_they_are_for():
         [
             effects(0.2, 0.5, task="colored_objects", setting="paper"),
             effects(0.2, 0.25, task="irregular_verbs"),
+            effects(0.2, 0.5, task="uppercase", setting="paper").assign(value=0.9),
         ]
     )
     shown = say.published_table(PRINTED, ours, "big")
     assert "| no effect | 0.04 | 0.50 [0.10, 0.90] | not run |" in shown
+    assert "| no effect | 0.05 | 0.90 [0.10, 0.90] | not run |" in shown
     assert "| answer's rank after | 3 | not run | 4.0 [0.1, 0.9] |" in shown
     assert "none for `small`" in say.published_table(PRINTED, ours, "small")
 
 
 def test_the_authors_line_says_why_there_is_nothing():
     assert say.authors_lines("They are elsewhere.", {}, pd.DataFrame()) == "They are elsewhere."
+
+
+def test_only_the_vector_of_upper_casing_comes_from_a_like_prompt():
+    means = [
+        {"task": task, "condition": condition, "mean": mean}
+        for task in ("past_tense", "uppercase")
+        for condition, mean in ((CONTROL, 0.1), (OWN, 0.2), ("authors' vector", 0.3))
+    ]
+    tables = dict.fromkeys(("past_tense", "uppercase"), pd.DataFrame({"cosine": [0.9]}))
+    *_, past, upper = say.authors_lines("", tables, pd.DataFrame(means)).splitlines()
+    assert past == "| Past tense (regular verbs) | 0.900 | 0.10 | 0.20 | 0.30 |"
+    assert upper.endswith(", ours from a like prompt | 0.900 | 0.10 | 0.20 | 0.30 |")
 
 
 # Figures
@@ -281,28 +323,63 @@ def test_nothing_measured_gives_a_figure_that_says_so():
 
 
 def test_the_summary_follows_its_numbers(table):
-    tables = {"world_capitals": table}
+    tables = {"world_capitals": steady(table)}
     means = judge.condition_means(tables, {})
     spread = judge.source_spread(tables)
     shares = judge.outcome_shares(tables)
     factors = judge.by_tokens(tables)
     found = judge.effect_rows(tables)
     said = say.summary("some-model", found, means, spread, shares, factors)
-    assert "`some-model`" in said and "0.25 to 0.75 for world capitals (rises)" in said
-    assert "above the control run and all control vectors for world capitals" in said
+    assert "`some-model`" in said
+    # 1 / 0.25 and 1 / 0.75, as the paper states it.
+    assert "0.25 to 0.75 for world capitals (rank 4.0 to 1.3: rises)" in said
+    assert "above the control run and every control vector for world capitals." in said
+    assert "not above them all" not in said
     assert "2 of 2 for world capitals" in said and "cannot be compared here" in said
-    means.loc[means["condition"] == RANDOM, "mean"] = 0.9
+    means.loc[means["condition"] == RANDOM, "lead_low"] = -0.1
     lost = say.summary("some-model", found, means, spread, shares, factors)
-    assert "above the control run and all control vectors on no relation" in lost
-    own = means[means["condition"] == OWN]
-    wrong = own.assign(condition=WRONG, mean=0.95)  # it still asks for the relation: no control
-    told = say.summary(
-        "some-model",
-        found,
-        pd.concat([own, wrong, means[means["condition"] == CONTROL]]),
-        spread,
-        shares,
-        factors,
+    assert "every control vector" not in lost
+    assert "not above them all for world capitals, where the strongest" in lost
+    assert "does as well is the random vector (the own vector minus it: +0.6250" in lost
+
+
+def scattered(condition, mean, rng):
+    """One vector whose reciprocal ranks have just this mean, and lie up to 0.03 beside it."""
+    off = rng.uniform(-0.015, 0.015, size=ITEMS)
+    return rows(condition, 0, 2.0, rank_answer=1 / (mean + off - off.mean()))
+
+
+def test_what_the_means_do_not_tell_apart_is_not_above():
+    """The vector is 0.0004 and 0.001 above two controls on average, and 0.03 above the model."""
+    rng = np.random.default_rng(0)
+    means = {OWN: 0.0383, WRONG: 0.0379, RANDOM: 0.0373, CONTROL: 0.0083}
+    parts = [scattered(name, means[name], rng) for name in (OWN, RANDOM)]
+    parts.append(rows(CONTROL, 0, 1 / means[CONTROL]))
+    tables = {"past_tense": pd.concat(parts, ignore_index=True)}
+    against = {"past_tense": scattered(WRONG, means[WRONG], rng)}
+    found = judge.condition_means(tables, against)
+    lowest = found.set_index("condition")["lead_low"]
+    assert lowest[CONTROL] > 0 > max(lowest[WRONG], lowest[RANDOM])
+    shared = judge.source_spread(tables), judge.outcome_shares(tables), judge.by_tokens(tables)
+    said = say.summary("m", judge.effect_rows(tables), found, *shared)
+    assert "The own vector is above" not in said
+    assert "for past tense (regular verbs), where the strongest that does as well is the wrong" in (
+        said
     )
-    assert "all control vectors for world capitals" in told
-    assert "After a wrong demonstration it reaches 0.95 for world capitals" in told
+    told = say.control_sentences(found)
+    assert "not clearly above wrong demonstration and random vector (minus the wrong" in told
+    # The same averages without scatter are told apart: the interval decides, not the average.
+    exact = [rows(name, 0, 1 / mean) for name, mean in means.items()]
+    sharp = judge.condition_means({"past_tense": pd.concat(exact)}, {})
+    assert "every control vector for past" in say.summary(
+        "m", judge.effect_rows(tables), sharp, *shared
+    )
+
+
+def test_hollow_dots_are_controls_that_do_as_well(table):
+    means = judge.condition_means({"world_capitals": table}, {})
+    means.loc[means["condition"] == RANDOM, "lead_low"] = -0.1
+    (axis,) = draw.control_points(means).axes
+    faces = {line.get_marker(): line.get_markerfacecolor() for line in axis.get_lines()}
+    assert faces["D"] == "white" and faces["o"] != "white"
+    plt.close("all")

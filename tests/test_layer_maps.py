@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ovectors.colored_objects import colours
 from ovectors.experiments.shared.layer_maps import layer_map
 from ovectors.experiments.shared.layers import Layers, choose_layers
 from ovectors.experiments.shared.sources import patterns
@@ -40,7 +41,20 @@ def test_the_best_pair_of_layers_is_chosen():
     rows = [(2, 2, 4.0), (2, 2, 2.0), (3, 3, 1.0), (3, 3, 2.0), (3, 1, 1.0), (3, 1, 8.0)]
     table = pd.DataFrame(rows, columns=["source_layer", "start_layer", "rank_answer"])
     table["item"] = [0, 1] * 3
-    assert choose_layers(table.assign(rank_before=5.0)) == Layers(source=3, start=3)
+    table = table.assign(rank_before=5.0)
+    assert choose_layers(table) == Layers(source=3, start=3)
+    # Means over 2, 2: 3/8; over 3, 1: 9/16. From layer 3 on only 3, 3 is left, from 1.5 not 3, 1.
+    rest = table[table["start_layer"] != 3]
+    assert choose_layers(rest) == Layers(source=3, start=1)
+    assert choose_layers(rest, least_start=1.5) == Layers(source=2, start=2)
+
+
+def test_layers_are_chosen_with_the_vectors_of_the_task(mini):
+    """Words to be written large, with the vectors of coloured objects: one a colour."""
+    few = {"n_sources": 2, "max_items": 3, "max_layers": 3}
+    table = layer_map(mini, "uppercase", group="word", vectors_from="colored_objects", **few)
+    assert set(table["vector"]) <= set(colours()) and table["vector"].nunique() == 2
+    assert not {one.strip() for one in table["argument"]} & set(colours())
 
 
 def test_a_map_of_every_pair_can_be_thinned(mini):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovectors import prompts
 from ovectors.errors import UserError
 from ovectors.prompts import (
     FORMS,
@@ -119,12 +122,33 @@ class TestThePapersTexts:
             "What color is the mug?"
         )
         prompt = one_shot(relation, item)
-        assert prompt.text == f"{shown}\nA: Silver\n\nQ: {question}\nA:"
+        assert prompt.text == f"{shown}\nA: Silver\nQ: {question}\nA:"
         assert (prompt.argument, prompt.answer) == (" brown", " Brown")
         assert zero_shot(relation, item).text == f"Q: {question}\nA:"
         lower = extractive(relation, item)
-        assert lower.text == f"{shown}\nA: silver\n\nQ: {question}\nA:"
+        assert lower.text == f"{shown}\nA: silver\nQ: {question}\nA:"
         assert (lower.argument, lower.answer) == (" brown", " brown")
+
+    def test_the_demo_s_prompts_character_by_character(self, shared, monkeypatch) -> None:
+        path = shared / "paper" / "demo_prompts.yaml"
+        if not path.is_file():
+            pytest.skip("the stimuli of the authors' demo (demo_prompts.yaml) are not here")
+        demo = yaml.safe_load(path.read_text("utf-8"))
+        assert one_shot(CAPITALS, item_of("world_capitals", "Poland")).text == demo["poland"]
+        assert (
+            one_shot(LOADED["past_tense"], item_of("past_tense", "abolish")).text
+            == (demo["abolish"])
+        )
+        # The coloured objects of the demo are another author's text: only their form is ours.
+        silver, brown = (
+            Item(argument=colour, answer=colour.capitalize(), context=context)
+            for colour, context in zip(
+                ("silver", "brown"), re.findall("Q: (.*)", demo["brown"]), strict=True
+            )
+        )
+        ours = replace(prompts.TEMPLATES["colored_objects"], demonstrations=(silver,))
+        monkeypatch.setitem(prompts.TEMPLATES, "colored_objects", ours)
+        assert one_shot(LOADED["colored_objects"], brown).text == demo["brown"]
 
     def test_repeated_pattern(self) -> None:
         prompt = repeated_pattern(CAPITALS, item_of("world_capitals", "China"))

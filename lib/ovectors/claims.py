@@ -114,10 +114,11 @@ RULES = {
             sentence=(
                 "Supported where, on at least two relations, putting one example's o vector in "
                 "place of the FFN outputs raises the answer's mean reciprocal rank in nonsense "
-                "patterns above the control run, above a random vector of equal norm and above "
-                "another relation's vector, and more than it raises another item's answer; partly, "
-                "where one relation does, or on two the control run is beaten and the answer "
-                "rises more than another item's."
+                "patterns more than 0.02 above the control run, above a random vector of equal "
+                "norm, above other relations' vectors and above the mean FFN output at the last "
+                "tokens of ordinary patterns, and more than it raises another item's answer; "
+                "partly, where one relation does, or on two the control run is beaten by 0.02 and "
+                "the answer rises more than another item's."
             ),
             needed=2,
         ),
@@ -171,8 +172,9 @@ RULES = {
             question="Does the mechanism reach past the paper's three tasks?",
             sentence=(
                 "Supported where the rule of content independence holds on at least five further "
-                "relations; partly, where it holds on one, or on five the control run is beaten "
-                "and the answer rises more than another item's."
+                "relations (0.02 above the control run, and above every control vector); partly, "
+                "where it holds on one, or on five the control run is beaten by 0.02 and the "
+                "answer rises more than another item's."
             ),
             needed=5,
         ),

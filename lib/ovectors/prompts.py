@@ -81,7 +81,7 @@ TEMPLATES = {
     ),
     "colored_objects": Template(
         question="Q: {context}\nA:",
-        separator="\n\n",
+        separator="\n",
         fact="",
         demonstrations=(
             Item(

@@ -86,8 +86,7 @@ def layers_of(
     """
     found = {}
     for name, relation in relations.items():
-        task = task_of(relation)
-        settings = {"relation": task.relation, "group": task.group, "n_items": n_items} | SMALLER
+        settings = task_of(relation).settings | {"n_items": n_items} | SMALLER
         found[name] = choose_layers(store.table(layer_map, **settings, seed=seed))
     return found
 

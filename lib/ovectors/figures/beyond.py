@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from ovectors.experiments.beyond.judge import (
     CONTROL_BEATEN,
     ITEM_BEATEN,
+    MEAN_BEATEN,
     NOT_ANSWERED,
     NOT_MEASURED,
     OBEYS,
@@ -26,17 +27,18 @@ MARKS = {  # the difference to each control: marker, colour, label
     CONTROL_BEATEN: ("o", BLUE, "own vector minus control run"),
     RANDOM_BEATEN: ("^", PINK, "minus random vector"),
     OTHER_BEATEN: ("s", ORANGE, "minus another relation's vector"),
+    MEAN_BEATEN: ("v", GREY, "minus mean FFN output"),
     ITEM_BEATEN: ("D", GREEN, "rise minus that of another item's answer"),
 }
-NUDGE = {CONTROL_BEATEN: -0.3, RANDOM_BEATEN: -0.1, OTHER_BEATEN: 0.1, ITEM_BEATEN: 0.3}
+NUDGE = dict(zip(MARKS, (-0.32, -0.16, 0.0, 0.16, 0.32), strict=True))
 
 
 def relation_dots(overview: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     """A row a relation: one-shot accuracy on the left, what the own vectors gain on the right.
 
     `overview` and `gains` as made by `beyond.judge`. Bars: their intervals. A filled mark
-    holds (its whole interval is above zero), a hollow one does not. Relations that are not answered
-    have no mark on the right.
+    holds (its whole interval is above its bound), a hollow one does not. Relations that are not
+    answered have no mark on the right.
     """
     if overview.empty:
         return empty("no relation was asked about")
@@ -64,7 +66,7 @@ def relation_dots(overview: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     hollow = Line2D([], [], marker="o", color=GREY, markerfacecolor="white", linestyle="")
     figure.legend(
         [*handles, hollow],
-        [*(label for _, _, label in MARKS.values()), "hollow: not above zero for certain"],
+        [*(label for _, _, label in MARKS.values()), "hollow: does not hold"],
         loc="outside upper center",
         ncols=2,
         fontsize=9,

@@ -39,6 +39,7 @@ from ovectors.figures.style import (
 )
 from ovectors.figures.tokens import mark_of, shown, token_cell, token_table
 from ovectors.prose.content_independence import condition_title, task_title
+from ovectors.prose.content_independence.names import sorted_out
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ((None, None), (4, 1.5), (1, 1), (6, 1, 1, 1), (2, 2), (5, 1, 1, 1, 1, 1))
@@ -131,7 +132,7 @@ def control_points(means: pd.DataFrame) -> Figure:
     """The answer's mean reciprocal rank under every kind of vector, a panel per task.
 
     `means` as made by `content_independence.judge.condition_means`. The dashed line is the control
-    run.
+    run. Hollow: the own vector is not above it, by the interval of the difference.
     """
     if means.empty:
         return empty("no vector was tried")
@@ -140,12 +141,14 @@ def control_points(means: pd.DataFrame) -> Figure:
     figure, parts = each_panel(means, "task", columns=means["task"].nunique(), sharey=True, **size)
     for axis, task, rows in parts:
         part = rows.set_index("condition")
+        left = set(sorted_out(rows)[1]["condition"])
         for place, kind in enumerate(reversed(kinds)):
             if kind not in part.index:
                 continue
             row, color, marker = part.loc[kind], *_look(kind)
             axis.plot([row["low"], row["high"]], [place, place], color=color, linewidth=2)
-            axis.plot(row["mean"], place, marker, color=color, markersize=6)
+            face = "white" if kind in left else color
+            axis.plot(row["mean"], place, marker, color=color, markerfacecolor=face, markersize=6)
         axis.axvline(part.loc[CONTROL, "mean"], color=GREY, linewidth=1, linestyle="--")
         axis.set_yticks(range(len(kinds)), [condition_title(kind) for kind in reversed(kinds)])
         axis.set_title(f"{task_title(task)}\n(n = {int(part['n'].iloc[0])})", fontsize=10)

@@ -171,5 +171,6 @@ def specificity_summary(matrix: pd.DataFrame) -> str:
     own = sum(name == best for name, best in pairs)
     return (
         f"- On arguments that several relations share, the vectors of {own} of {len(pairs)} "
-        "relations (counted in each group) raise their own relation's answer more than any other."
+        "relations (counted in each group) raise their own relation's answer more than any other, "
+        "on average."
     )

@@ -20,13 +20,13 @@ from ovectors.experiments.survey import not_judged
 from ovectors.statistics import corrected
 
 UNTESTABLE = "the model answers none of these relations with one demonstration"
-CONTROL_BEATEN, RANDOM_BEATEN, OTHER_BEATEN, ITEM_BEATEN = (
+CONTROL_BEATEN, RANDOM_BEATEN, OTHER_BEATEN, MEAN_BEATEN, ITEM_BEATEN = CRITERIA = (
     "control run",
     "random vector",
     "another relation's vector",
+    "mean FFN output",
     "another item's answer",
 )
-CRITERIA = (CONTROL_BEATEN, RANDOM_BEATEN, OTHER_BEATEN, ITEM_BEATEN)
 """What content independence asks of a relation (`claims.RULES`), in short."""
 OBEYS, IN_PART, DOES_NOT = "yes", "in part", "no"
 TOO_FEW, NOT_ANSWERED, NOT_MEASURED = "too few items", "not answered", "not testable"
@@ -61,7 +61,7 @@ def _against(table: pd.DataFrame) -> str:
 def verdicts(found: Beyond, gained: pd.DataFrame) -> dict[str, str]:
     """What each relation's row says in the end, for every relation that was asked about.
 
-    `OBEYS`: all four criteria hold; `IN_PART`: the control run is beaten, another control is not;
+    `OBEYS`: all criteria hold; `IN_PART`: the control run is beaten, another control is not;
     `DOES_NOT`: the control run is not; `TOO_FEW` items to tell; `NOT_ANSWERED`; `NOT_MEASURED`.
     """
     said = {}

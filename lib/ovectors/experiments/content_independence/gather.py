@@ -33,15 +33,13 @@ def development_maps(
 ) -> dict[str, pd.DataFrame]:
     """The `layer_map` that chooses each task's layers, on development items.
 
-    `settings` are n_items, seed and others of `layer_map`. For items out of domain it is that of
-    the vectors' relation. For the relations of `IN_DOMAIN` at all positions every pair of layers is
-    tried.
+    `settings` are n_items, seed and others of `layer_map`. For a further task it is that of the
+    vectors' relation. For the tasks of `IN_DOMAIN` at all positions every pair of layers is tried.
     """
     found = {}
     for name, task in tasks.items():
-        known = IN_DOMAIN.get(str(task.origin.relation))
-        origin = known or task.origin
-        asked = {"relation": origin.relation, "group": origin.group, "positions": positions}
+        known = IN_DOMAIN.get(name) or IN_DOMAIN.get(str(task.origin.relation))
+        asked = (known or task.origin).settings | {"positions": positions}
         if known and positions == "all":
             asked["every_pair"] = True
         found[name] = store.table(layer_map, **asked, **settings)
@@ -63,6 +61,29 @@ def choose_each(maps: Mapping[str, pd.DataFrame]) -> dict[str, Layers]:
 def interventions(store: Store, settings: Settings, **shared: Any) -> dict[str, pd.DataFrame]:
     """`content_independence` with each task's own settings and those that all share."""
     return _each(store, content_independence, settings, shared)
+
+
+def in_last_half(
+    store: Store,
+    found: Mapping[str, pd.DataFrame],
+    maps: Mapping[str, pd.DataFrame],
+    layers: Mapping[str, Layers],
+    **shared: Any,
+) -> dict[str, pd.DataFrame]:
+    """`interventions` whose vectors go in no earlier than half-way, as the paper's do.
+
+    `found` are those with the `layers` that the `maps` chose of all pairs; here they choose of the
+    pairs with such a start layer. Where that is the same pair, the table is the same.
+    """
+    tables = {}
+    for name, table in found.items():
+        half = (maps[name]["start_layer"].max() + 1) / 2
+        late = choose_layers(maps[name], least_start=half)
+        if late != layers[name]:
+            settings = IN_DOMAIN[name].settings | late.settings | {"n_controls": 0}
+            table = store.table(content_independence, **settings, **shared)
+        tables[name] = table
+    return tables
 
 
 def controls(store: Store, settings: Settings, **shared: Any) -> dict[str, pd.DataFrame]:
@@ -93,11 +114,8 @@ def _each(
 
 
 def in_domain_settings(layers: Mapping[str, Layers]) -> dict[str, dict[str, Any]]:
-    """Relation, group and layers of each in-domain task."""
-    return {
-        name: {"relation": task.relation, "group": task.group} | layers[name].settings
-        for name, task in IN_DOMAIN.items()
-    }
+    """Items, vectors and layers of each in-domain task."""
+    return {name: task.settings | layers[name].settings for name, task in IN_DOMAIN.items()}
 
 
 def with_layers(
@@ -112,10 +130,10 @@ def with_layers(
     settings = {}
     for name, task in tasks.items():
         own = (name, task.relation, task.origin.relation)
+        origins = {other: task_of(other).origin for other in others if other not in own}
         against = [
-            (other, task_of(other).group, layers[other].source)
-            for other in others
-            if other not in own
+            (origin.relation, origin.group, layers[other].source)
+            for other, origin in origins.items()
         ]
         settings[name] = task.settings | layers[name].settings | {"others": tuple(against)}
     return settings
@@ -124,7 +142,8 @@ def with_layers(
 def paper_layers(spec: ModelSpec, relation: str) -> Layers | None:
     """The layers that the paper names for a relation; None where it names none for this model.
 
-    Where it names the source alone (GPT-J), the vector goes in from its own layer on.
+    Where it names the source alone (GPT-J), the vector goes in from its own layer on: which layers
+    were replaced there is not known, and this start is an assumption of ours.
     """
     name = "uppercase" if relation == "colored_objects" else relation
     source = spec.o_layers.get(name)

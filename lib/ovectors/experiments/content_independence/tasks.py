@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 IN_DOMAIN = {
     "world_capitals": Task(relation="world_capitals"),
     "past_tense": Task(relation="past_tense", group="regular"),
-    "uppercase": Task(relation="uppercase"),
+    "uppercase": Task(relation="uppercase", group="word", vectors_from="colored_objects"),
 }
-"""The relations that the claim is judged on."""
+"""What the claim is judged on. Upper-casing takes its vectors from coloured objects, as the paper
+does, and is judged on words that are no colours: there are only twenty colours."""
 FURTHER = {
     "us_state_capitals": Task(relation="us_state_capitals", vectors_from="world_capitals"),
     "irregular_verbs": Task(
@@ -23,18 +24,16 @@ FURTHER = {
         vectors_from="past_tense",
         vectors_group="regular",
     ),
-    "words": Task(
-        relation="uppercase", group="word", vectors_from="uppercase", vectors_group="colour"
-    ),
     "colored_objects": Task(relation="colored_objects"),
 }
-"""The paper's sets out of domain, with the vectors of another set, and its colours."""
+"""Two of the paper's sets out of domain, with the vectors of another set, and its colours."""
 ALL = IN_DOMAIN | FURTHER
 SHOWN_AS = {
     "irregular_verbs": ("past_tense", ", irregular verbs"),
-    "words": ("uppercase", ", words that are no colours"),
+    "uppercase": ("uppercase", ", words that are no colours"),
+    "colored_objects": ("uppercase", ""),
 }
-"""The relation of a further task, and what its numbers are called beside those of the relation."""
+"""The relation that the paper prints a task's numbers for, and what it adds to their names."""
 
 
 def task_of(relation: Relation | str) -> Task:

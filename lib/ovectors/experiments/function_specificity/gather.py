@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ovectors.experiments.content_independence.gather import chosen_layers
-from ovectors.experiments.content_independence.tasks import IN_DOMAIN
+from ovectors.experiments.content_independence.tasks import IN_DOMAIN, task_of
 from ovectors.experiments.function_specificity.groups import CANDIDATES, Group, find_groups
 from ovectors.experiments.function_specificity.measure import COLUMNS, confusion
 from ovectors.experiments.shared.layers import Layers
@@ -47,7 +47,7 @@ def measure_all(
     `least_accuracy`: a relation takes part where its one-shot accuracy is above it.
     """
     drawn = {"n_items": n_items, "seed": seed}
-    asked = {name: name for name in CANDIDATES}
+    asked = {name: task_of(name).origin.relation for name in CANDIDATES}
     known = survey(store, asked, least_accuracy=least_accuracy, **drawn)
     groups = find_groups(store.model, known.answered, seed=seed)
     used = {name for group in groups for name in group.relations}

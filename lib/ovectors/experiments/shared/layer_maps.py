@@ -33,6 +33,8 @@ def layer_map(
     relation: Relation | str,
     *,
     group: str = "",
+    vectors_from: Relation | str = "",
+    vectors_group: str = "",
     positions: str = "all",
     every_pair: bool = False,
     n_sources: int = 3,
@@ -44,6 +46,8 @@ def layer_map(
 ) -> pd.DataFrame:
     """The answer's rank over source and start layers, on development items alone (appendix D).
 
+    Items and vectors are those of the `Task`.
+
     Tried are, of at most `max_layers` layers evenly spread (0: all), either `every_pair`, or each
     layer's vector from its own layer on and from PAPER_DEPTH on, and then the best layer's from
     every layer on. At last, where layers were left out, all pairs around the best one.
@@ -53,9 +57,9 @@ def layer_map(
     rank_before, rank_answer, on_grid (whether both layers are of those evenly spread).
     """
     drawn = {"n_items": n_items, "seed": seed}
-    sources = find_sources(
-        model, Task(relation=relation, group=group), n_sources=n_sources, **drawn
-    )
+    named = {"vectors_from": vectors_from, "vectors_group": vectors_group}
+    task = Task(relation=relation, group=group, **named)
+    sources = find_sources(model, task, n_sources=n_sources, **drawn)
     development, _ = patterns(model, relation, group, **drawn)
     search = _Search(
         model=model,

@@ -38,9 +38,12 @@ def around(layer: int, grid: Sequence[int]) -> range:
     return range(below + 1, above)
 
 
-def choose_layers(table: pd.DataFrame) -> Layers:
-    """The pair of layers with the best mean reciprocal rank in a `layer_map`, the first of ties."""
-    means = layer_means(table)
+def choose_layers(table: pd.DataFrame, *, least_start: float = 0) -> Layers:
+    """The pair of layers with the best mean reciprocal rank in a `layer_map`, the first of ties.
+
+    Of those whose vector goes in from no earlier layer than `least_start`.
+    """
+    means = layer_means(table[table["start_layer"] >= least_start])
     best = means.loc[means["mean"].idxmax()]
     return Layers(source=int(best["source_layer"]), start=int(best["start_layer"]))
 

@@ -146,8 +146,9 @@ def find_sources(
     """The examples that the vectors of a task come from.
 
     Development items that the model answers in one-shot form, in an order drawn by the seed; where
-    they are too few, those with the best rank of the answer follow. Where vectors and items come
-    from different sets, a development split with too few examples gives way to the whole set. Named
+    they are too few, those with the best rank of the answer follow. No two have the same argument:
+    of several questions about a colour the best is taken. Where vectors and items come from
+    different sets, a development split with too few arguments gives way to the whole set. Named
     `examples` (arguments, such as the paper's " Poland" without its space) are taken as they are.
 
     Errors: UserError for an example that the relation does not have.
@@ -158,7 +159,7 @@ def find_sources(
     if examples:
         return _judged(model, whole.select(_places(whole, examples)), n_sources=len(examples))
     pool, _ = split_by_argument(whole, seed=seed)
-    if task.out_of_domain and len(pool) < n_sources:
+    if task.out_of_domain and len({one.argument for one in pool.prompts}) < n_sources:
         pool = whole
     order = list(range(len(pool)))
     random.Random(f"sources|{relation.name}|{seed}").shuffle(order)
@@ -177,13 +178,16 @@ def _places(encoded: EncodedPrompts, examples: Sequence[str]) -> list[int]:
 
 
 def _judged(model: LanguageModel, candidates: EncodedPrompts, *, n_sources: int) -> Sources:
-    """The first that are answered, then the nearest to it."""
+    """The first that are answered, then the nearest to it, each about another argument."""
     states = stream.record(model, candidates, parts=("after",), layers=(-1,))["after"][0]
     ranks = lens.ranks(lens.LogitLens(model), states, candidates.answer_ids)
-    order = torch.argsort(ranks, stable=True)[:n_sources].tolist()
+    best: dict[str, int] = {}
+    for place in torch.argsort(ranks, stable=True).tolist():
+        best.setdefault(candidates.prompts[place].argument, place)
+    kept = list(best.values())[:n_sources]
     return Sources(
-        prompts=candidates.select(order),
-        correct=tuple(bool(ranks[place] == 1) for place in order),
+        prompts=candidates.select(kept),
+        correct=tuple(bool(ranks[place] == 1) for place in kept),
         pool=len(candidates),
     )
 

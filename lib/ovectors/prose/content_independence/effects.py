@@ -13,6 +13,7 @@ from ovectors.prose.content_independence.names import (
     count,
     moved,
     number,
+    ranks,
     task_title,
 )
 
@@ -87,26 +88,28 @@ def effect_sentences(effects: pd.DataFrame) -> str:
         sentences.append(
             f"**{task_title(task)}:** with one example's vector the answer's mean reciprocal rank "
             f"{moved(change['low'], change['high'])}, from {number(before['value'])} to "
-            f"{number(after['value'])}; the answer is then on top in {top['value']:.1%} of the "
-            f"runs, and ranks no better than before in {none['value']:.1%}."
+            f"{number(after['value'])} ({ranks(rows)}); the answer is then on top in "
+            f"{top['value']:.1%} of the runs, and ranks no better than before in "
+            f"{none['value']:.1%}."
         )
     return "\n\n".join(sentences)
 
 
 def curve_sentences(curves: pd.DataFrame) -> str:
-    """After which layers the vectors have the answer above the control run, for each task."""
+    """From which layer on the vectors have the answer clearly above the control run, by task."""
     sentences = []
     answers = curves[curves["token"] == "answer"]
     for task, part in answers.groupby("task", sort=False):
-        means = part.pivot(index="layer", columns="condition", values="mean")
-        lifted = means[OWN] - means[CONTROL]
-        below = lifted.index[lifted <= 0]
+        own = part[part["condition"] == OWN].set_index("layer").sort_index()
+        lifted = own["lead_low"] > 0
+        below = lifted.index[~lifted]
         first = int(below.max()) + 1 if len(below) else int(lifted.index.min())
-        if lifted.iloc[-1] > 0:
-            said = f"the answer stands above the control run's from layer {first} to the last"
+        if lifted.iloc[-1]:
+            said = f"the answer stands clearly above the control run's from layer {first} to the "
+            said += "last"
         else:
-            said = "after the last layer the answer stands no higher than in the control run"
-        top = part[part["condition"] == OWN].set_index("layer")["top"]
+            said = "after the last layer the answer stands not clearly above the control run's"
+        top = own["top"]
         highest = f"most often after layer {top.idxmax()} ({top.max():.1%} of the runs)"
         said += f"; with the vectors it is on top {highest if top.max() > 0 else 'nowhere'}"
         sentences.append(f"**{task_title(task)}:** {said}.")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ovectors.experiments.content_independence.measure.controls import WRONG
 from ovectors.experiments.shared.outcomes import ANSWER
-from ovectors.experiments.shared.replacing import OWN
-from ovectors.prose.common import listed
+from ovectors.prose.common import interval, listed
 from ovectors.prose.content_independence.names import (
+    condition_title,
+    lead,
     moved,
     named,
     number,
+    ranks,
+    sorted_out,
 )
 
 
@@ -46,33 +48,35 @@ def summary(
 
 
 def _changed(effects: pd.DataFrame, task: str) -> str:
-    """From which mean reciprocal rank to which, and whether that is a change."""
+    """From which mean reciprocal rank and rank to which, and whether that is a change."""
     rows = effects[effects["task"] == task].set_index("measure")
     before, after = (
         number(rows.loc[f"mean reciprocal rank {when}", "value"]) for when in ("before", "after")
     )
     change = rows.loc["change"]
-    return f"{before} to {after} for {named(task)} ({moved(change['low'], change['high'])})"
+    said = f"{ranks(rows)}: {moved(change['low'], change['high'])}"
+    return f"{before} to {after} for {named(task)} ({said})"
 
 
 def _controls_passed(means: pd.DataFrame) -> str:
-    """On which tasks the own vectors are above every control, by the averages.
-
-    The vector after a wrong demonstration is told apart: its prompt still asks for the relation.
-    """
-    beaten, wrong = [], []
+    """On which tasks the own vectors are above every control, and else which does as well."""
+    beaten, held = [], []
     for task, part in means.groupby("task", sort=False):
-        rows = part.set_index("condition")["mean"]
-        rivals = rows[[n for n in rows.index if n not in (OWN, WRONG) and "mean of" not in n]]
-        if rows[OWN] > rivals.max():
+        _, left = sorted_out(part)
+        if left.empty:
             beaten.append(named(task))
-        if WRONG in rows.index:
-            both = f"{number(rows[WRONG])} for {named(task)} (beside {number(rows[OWN])})"
-            wrong.append(both)
-    where = f"for {listed(beaten)}" if beaten else "on no relation"
-    said = f"is above the control run and all control vectors {where}."
-    shown = f" After a wrong demonstration it reaches {listed(wrong)}." if wrong else ""
-    return f"The own vector {said}{shown}"
+        else:
+            strongest = left.iloc[0]
+            held.append(
+                f"for {named(task)}, where the strongest that does as well is the "
+                f"{condition_title(strongest['condition'])} (the own vector minus it: "
+                f"{lead(strongest)})"
+            )
+    every = "The own vector is above the control run and every control vector"
+    said = f"{every} for {listed(beaten)}." if beaten else ""
+    if held:
+        said += f" It is not above them all {listed(held)}."
+    return said.strip()
 
 
 def _formation_sentence(found: pd.DataFrame) -> str:
@@ -81,7 +85,9 @@ def _formation_sentence(found: pd.DataFrame) -> str:
         formed, unformed = part.iloc[0], part.iloc[1]
         if formed["n"] and unformed["n"]:
             parts.append(
-                f"{formed['mean']:+.2f} with and {unformed['mean']:+.2f} without for {named(task)}"
+                f"{interval(formed['mean'], formed['low'], formed['high'])} with and "
+                f"{interval(unformed['mean'], unformed['low'], unformed['high'])} without "
+                f"for {named(task)}"
             )
     if not parts:
         return "Items with and without argument formation cannot be compared here."

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from ovectors.experiments.content_independence.tasks import other_condition
+from ovectors.experiments.shared.replacing import OWN
 from ovectors.prose.common import title
 
 TITLES = {
     "past_tense": "Past tense (regular verbs)",
     "us_state_capitals": "US state capitals, vectors of countries",
     "irregular_verbs": "Irregular verbs, vectors of regular ones",
-    "words": "Other words, vectors of colours",
     "colored_objects": "Coloured objects (colours only)",
 }
 
@@ -43,6 +45,34 @@ def count(number: int, noun: str) -> str:
 def number(value: float) -> str:
     """Two decimals, or two digits of what would be 0.00."""
     return f"{value:.2f}" if abs(value) >= 0.01 or not value else f"{value:.2g}"
+
+
+def sorted_out(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The controls of one task that the own vector is above, and the others, the strongest first.
+
+    By the interval of the difference. `rows` are of `judge.condition_means`. Means of several own
+    vectors are no controls.
+    """
+    rivals = rows[(rows["condition"] != OWN) & ~rows["condition"].str.startswith("mean of")]
+    rivals = rivals.sort_values("mean", ascending=False)
+    beaten = rivals["lead_low"] > 0
+    return rivals[beaten], rivals[~beaten]
+
+
+def lead(row: pd.Series) -> str:
+    """The own vector's mean minus a control's, with its interval."""
+    if pd.isna(row["lead_low"]):
+        return f"{row['lead']:+.4f}"
+    return f"{row['lead']:+.4f} [{row['lead_low']:+.4f}, {row['lead_high']:+.4f}]"
+
+
+def ranks(effects: pd.DataFrame) -> str:
+    """`rank 10.2 to 4.1`, as the paper states it: 1 / mean reciprocal rank, before and after.
+
+    `effects` are the rows of one task in one setting, by their measure.
+    """
+    before, after = (effects.loc[f"answer's rank {when}", "value"] for when in ("before", "after"))
+    return f"rank {before:.1f} to {after:.1f}"
 
 
 def moved(low: float, high: float) -> str:

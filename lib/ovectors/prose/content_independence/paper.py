@@ -29,7 +29,7 @@ def published_table(published: list[Published], effects: pd.DataFrame, model: st
         )
     found = effects[effects["positions"] == "all"].set_index(["setting", "task", "measure"])
     lines = [
-        "| task | measure | paper | its layers and example | layers chosen here |",
+        "| task | measure | paper | its layers and example, or one like it | layers chosen here |",
         "|---|---|---|---|---|",
     ]
     for one in own:
@@ -47,8 +47,7 @@ def _task_of(one: Published) -> tuple[str, str]:
     for task, (relation, addition) in SHOWN_AS.items():
         if one.relation == relation and one.name.endswith(addition):
             return task, one.name.removesuffix(addition)
-    in_paper = {"uppercase": "colored_objects"}  # its in-domain set for upper-casing
-    return in_paper.get(one.relation, one.relation), one.name
+    return one.relation, one.name
 
 
 def authors_lines(missing: str, tables: Mapping[str, pd.DataFrame], effects: pd.DataFrame) -> str:
@@ -61,8 +60,8 @@ def authors_lines(missing: str, tables: Mapping[str, pd.DataFrame], effects: pd.
     ]
     for task, table in tables.items():
         rows = effects[effects["task"] == task].set_index("condition")
-        cells = [f"{rows.loc[name, 'mean']:.2f}" for name in rows.index]
-        lines.append(
-            f"| {task_title(task)} | {table['cosine'].iloc[0]:.3f} | {' | '.join(cells)} |"
-        )
+        cells = [f"{table['cosine'].iloc[0]:.3f}"]
+        cells += [f"{rows.loc[name, 'mean']:.2f}" for name in rows.index]
+        like = ", ours from a like prompt" if task == "uppercase" else ""
+        lines.append(f"| {task_title(task)}{like} | {' | '.join(cells)} |")
     return "\n".join(lines)

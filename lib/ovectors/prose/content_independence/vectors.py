@@ -11,8 +11,10 @@ from ovectors.prose.common import listed
 from ovectors.prose.content_independence.names import (
     condition_title,
     count,
+    lead,
     named,
     number,
+    sorted_out,
     task_title,
 )
 
@@ -36,29 +38,27 @@ def spread_sentences(spread: pd.DataFrame) -> str:
 
 
 def control_sentences(means: pd.DataFrame) -> str:
-    """Where the own vector stands among its controls, a sentence for each task."""
+    """Which controls the own vector is above, by the interval of the difference, for each task."""
     sentences = []
     for task, part in means.groupby("task", sort=False):
         rows = part.set_index("condition")
-        own = rows.loc[OWN]
-        rivals = rows.drop(index=[CONTROL, OWN], errors="ignore")
-        rivals = rivals[~rivals.index.str.startswith("mean of")]
-        above = [
-            condition_title(name) for name, row in rivals.iterrows() if row["mean"] > own["mean"]
+        _, left = sorted_out(part)
+        shown = [
+            f"{condition_title(one)} {number(rows.loc[one, 'mean'])}"
+            for one in (CONTROL, OWN, RANDOM, WRONG)
+            if one in rows.index
         ]
-        said = (
-            f"**{task_title(task)}:** control run {number(rows.loc[CONTROL, 'mean'])}, own vector "
-            f"{number(own['mean'])}"
-        )
-        if RANDOM in rows.index:
-            said += f", random vector {number(rows.loc[RANDOM, 'mean'])}"
-        if WRONG in rows.index:
-            said += f", after a wrong demonstration {number(rows.loc[WRONG, 'mean'])}"
-        said += ". "
-        if above:
-            said += f"As high or higher than the own vector, on average: {listed(above)}."
+        if left.empty:
+            against = "The own vector is clearly above the control run and every control vector."
         else:
-            said += "No control reaches the own vector's average."
+            against = "The own vector is not clearly above "
+            against += listed([condition_title(one) for one in left["condition"]])
+            strongest = left.iloc[0]
+            against += (
+                f" (minus the {condition_title(strongest['condition'])}, the strongest: "
+                f"{lead(strongest)})."
+            )
+        said = f"**{task_title(task)}:** on average {listed(shown)}. {against}"
         sentences.append(said + _mean_sentence(rows))
     return "\n\n".join(sentences)
 
@@ -82,7 +82,7 @@ def map_sentences(cells: pd.DataFrame) -> str:
         sentences.append(
             f"**{task_title(task)}:** the largest change is {best['difference']:+.2f}, with the "
             f"vector of layer {best['source_layer']} from layer {best['start_layer']} on; "
-            f"{raising:.0%} of the pairs raise the answer at all (n = {best['n']} items)."
+            f"{raising:.0%} of the pairs raise the answer on average (n = {best['n']} items)."
         )
     return "\n\n".join(sentences)
 
@@ -97,7 +97,7 @@ def scale_sentences(curve: pd.DataFrame) -> str:
         if len(plain):
             said += f" ({plain.iloc[0]:.2f} at scale 1)"
         parts.append(said)
-    return f"The answer's mean reciprocal rank is highest with {listed(parts)}."
+    return f"On average the answer's mean reciprocal rank is highest with {listed(parts)}."
 
 
 def outcome_rules() -> str:

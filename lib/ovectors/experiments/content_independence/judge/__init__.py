@@ -15,9 +15,10 @@ from ovectors.experiments.content_independence.judge.vectors import (
     scale_curve,
     source_spread,
 )
-from ovectors.experiments.content_independence.judge.verdict import claim, evidence
+from ovectors.experiments.content_independence.judge.verdict import IN_LAST_HALF, claim, evidence
 
 __all__ = [
+    "IN_LAST_HALF",
     "by_argument_formation",
     "by_tokens",
     "claim",

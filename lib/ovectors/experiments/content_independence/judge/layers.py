@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ovectors.experiments.shared.effects import reciprocal
+from ovectors.experiments.shared.effects import paired, reciprocal
 from ovectors.experiments.shared.layers import Layers, layer_means
 from ovectors.experiments.shared.replacing import CONTROL, OWN
 from ovectors.experiments.shared.rows import row_of
@@ -21,8 +21,8 @@ def layer_curves(tables: Tables, *, seed: int = 0) -> pd.DataFrame:
 
     Columns: task, condition, token (argument or answer), layer, mean reciprocal rank with low and
     high, n, rank (1 / mean), top (share of runs with the token on top), no_effect (share of runs in
-    which the answer ranks no better than in the control run; NaN elsewhere). The tables hold all
-    layers.
+    which the answer ranks no better than in the control run) and lead_low, lead_high (the interval
+    of the answer's mean minus the control run's), both NaN elsewhere. The tables hold all layers.
     """
     rows = []
     for task, table in tables.items():
@@ -34,8 +34,11 @@ def layer_curves(tables: Tables, *, seed: int = 0) -> pd.DataFrame:
                     found = crossed_mean(values, seed=seed)
                     row = {"task": task, "condition": condition, "token": token, "layer": layer}
                     row |= row_of(found) | {"rank": 1 / found.value, "top": (values == 1).mean()}
-                    compared = (condition, token) == (OWN, "answer")
-                    row["no_effect"] = (values <= before).mean() if compared else np.nan
+                    row |= dict.fromkeys(("no_effect", "lead_low", "lead_high"), np.nan)
+                    if (condition, token) == (OWN, "answer"):
+                        lead = paired(values, before, seed=seed)
+                        row |= {"no_effect": (values <= before).mean()}
+                        row |= {"lead_low": lead.low, "lead_high": lead.high}
                     rows.append(row)
     return pd.DataFrame(rows)
 

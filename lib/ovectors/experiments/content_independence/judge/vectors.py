@@ -10,7 +10,7 @@ from ovectors.experiments.shared.effects import effects, paired, reciprocal
 from ovectors.experiments.shared.outcomes import OUTCOMES
 from ovectors.experiments.shared.replacing import CONTROL, OWN
 from ovectors.experiments.shared.rows import row_of
-from ovectors.statistics import bootstrap_bands, crossed_mean
+from ovectors.statistics import bootstrap_bands, crossed_mean, nothing
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -59,23 +59,23 @@ def condition_means(tables: Tables, more: Tables, *, seed: int = 0) -> pd.DataFr
     """Answer's mean reciprocal rank under every kind of vector, a row for each task and condition.
 
     `more` are tables of `controls.control_vectors` on the same items. Columns: task, condition,
-    mean, low, high, n, vectors, norm (their mean length), above, above_low, above_high (its mean
-    minus the control run's).
+    mean, low, high, n, vectors, norm (their mean length), lead, lead_low, lead_high (the own
+    vectors' mean minus this one; NaN in their own row).
     """
     rows = []
     for task, table in tables.items():
-        before = reciprocal(table, CONTROL)
+        own = reciprocal(table, OWN)
         for part in (table, more.get(task, table.iloc[:0])):
             for condition in part["condition"].unique():
                 if condition == CONTROL and part is not table:
                     continue
                 found = reciprocal(part, condition)
-                above = paired(found, before, seed=seed)
+                lead = nothing() if condition == OWN else paired(own, found, seed=seed)
                 vectors = part[part["condition"] == condition].drop_duplicates("number")
                 named = {"task": task, "condition": condition, "vectors": len(vectors)}
                 row = named | row_of(crossed_mean(found, seed=seed))
-                row |= {"norm": vectors["norm"].mean(), "above": above.value}
-                rows.append(row | {"above_low": above.low, "above_high": above.high})
+                row |= {"norm": vectors["norm"].mean(), "lead": lead.value}
+                rows.append(row | {"lead_low": lead.low, "lead_high": lead.high})
     return pd.DataFrame(rows)
 
 
@@ -105,8 +105,9 @@ def outcome_shares(tables: Tables, *, condition: str = OWN, seed: int = 0) -> pd
         if last.empty:
             continue
         ends = last.pivot(index="number", columns="item", values="outcome").to_numpy()
+        arguments = last.drop_duplicates("item").sort_values("item")["argument"].tolist()
         for outcome in OUTCOMES:
-            found = crossed_mean(ends == outcome, seed=seed)
+            found = crossed_mean(ends == outcome, clusters=arguments, seed=seed)
             named = {"task": task, "condition": condition, "outcome": outcome}
             rows.append(named | row_of(found, "share"))
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""The authors' published vectors beside ours from the same examples."""
+"""The authors' published vectors beside ours from the same examples, or from like prompts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def authors_vectors(
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """A published vector and ours from the same example and layer, on the same items.
+    """A published vector and ours from the same argument and layer, on the same items.
+
+    The prompts about it are the authors' own, but for upper-casing, where ours is a like one.
 
     Rows as of `replacing.measure`, with the `cosine` between the two vectors. `sha256` names the
     published vector. UserError where it has not been downloaded or is not this model's.

@@ -1,4 +1,4 @@
-"""One example's vector in place of late FFN outputs, beside random and other relations' vectors."""
+"""One example's vector in place of late FFN outputs, beside the vectors that it has to beat."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ovectors.experiments.content_independence.measure.bench import prepare
+from ovectors.experiments.content_independence.measure.controls import LAST, mean_ffn_output
 from ovectors.experiments.content_independence.tasks import other_condition
-from ovectors.experiments.shared.replacing import random_vectors, source_vectors
+from ovectors.experiments.shared.replacing import Vector, random_vectors, source_vectors
 from ovectors.experiments.shared.sources import Task, find_sources
 
 if TYPE_CHECKING:
@@ -42,9 +43,10 @@ def content_independence(
     On items of the report split without the sources' arguments, at most `max_items` (0: all), at
     "all" positions, as the authors' code does, or only the "last", decoded after `layers` (None:
     all). The vectors are those of `examples` (arguments), else of `n_sources` development items of
-    the `Task`; random ones of the norms of `n_controls`; and as many of each of the `others`, which
-    are relations with their group ("" for all) and source layer. One row for each vector, item and
-    layer: see `replacing.measure`.
+    the `Task`; random ones of the norms of `n_controls`; as many of each of the `others`, which
+    are relations with their group ("" for all) and source layer; and, where there are any controls,
+    what the FFN of the source layer adds on average at the last tokens of the development items'
+    patterns. One row for each vector, item and layer: see `replacing.measure`.
     """
     names = {"vectors_from": vectors_from, "vectors_group": vectors_group}
     drawn = {"n_items": n_items, "seed": seed}
@@ -57,4 +59,7 @@ def content_independence(
         other = Task(relation=name, group=other_group)
         found = find_sources(model, other, n_sources=n_controls, **drawn)
         vectors += source_vectors(model, found, layer, condition=other_condition(name))
+    if n_controls:
+        values = mean_ffn_output(model, bench.used.development, source_layer, last_only=True)
+        vectors.append(Vector(condition=LAST, name="", values=values, layer=source_layer))
     return bench.measure(vectors, layers=layers)

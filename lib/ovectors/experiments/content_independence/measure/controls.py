@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ovectors.relations import Relation
 
 WRONG = "wrong demonstration"
-TEXT, LAST = "mean FFN output (all tokens)", "mean FFN output (last tokens)"
+TEXT, LAST = "mean FFN output (all tokens but the first)", "mean FFN output (last tokens)"
 ZERO = "zero"
 SCALES = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 MEANS = (5, 20)
@@ -41,6 +41,8 @@ def control_vectors(
     source_layer: int,
     start_layer: int,
     group: str = "",
+    vectors_from: Relation | str = "",
+    vectors_group: str = "",
     positions: str = "all",
     n_sources: int = 20,
     n_controls: int = 10,
@@ -53,21 +55,23 @@ def control_vectors(
 
     Conditions: the sources' prompts with a wrong pair as demonstration (`n_controls` of them); the
     means of several own vectors; what the FFN of the source layer adds on average while it reads
-    the nonsense patterns of the development items, over all tokens and over the last ones; zero.
+    the nonsense patterns of the development items, over all tokens but each first; zero.
     One row for each vector and item, the control run among them: see `replacing.measure`.
     """
     put_in = {"source_layer": source_layer, "start_layer": start_layer, "positions": positions}
     drawn = {"n_sources": n_sources, "n_items": n_items, "max_items": max_items, "seed": seed}
-    task = Task(relation=relation, group=group)
+    named = {"vectors_from": vectors_from, "vectors_group": vectors_group}
+    task = Task(relation=relation, group=group, **named)
     bench = prepare(model, task, progress=progress, **put_in, **drawn)
     used, own = bench.used, bench.own
-    shown = wrongly_demonstrated(model, relation, used.sources, count=n_controls, seed=seed)
+    shown = wrongly_demonstrated(
+        model, task.origin.relation, used.sources, count=n_controls, seed=seed
+    )
     vectors = source_vectors(model, shown, source_layer, condition=WRONG) if shown else []
     for count in dict.fromkeys(min(count, len(own)) for count in MEANS):
         vectors.append(_averaged(own[:count], mean_condition(count)))
-    for name, last in ((TEXT, False), (LAST, True)):
-        values = mean_ffn_output(model, used.development, source_layer, last_only=last)
-        vectors.append(Vector(condition=name, name="", values=values, layer=source_layer))
+    values = mean_ffn_output(model, used.development, source_layer)
+    vectors.append(Vector(condition=TEXT, name="", values=values, layer=source_layer))
     vectors.append(Vector(condition=ZERO, name="", values=torch.zeros_like(own[0].values)))
     return bench.measure(vectors)
 
@@ -79,6 +83,8 @@ def scales(
     source_layer: int,
     start_layer: int,
     group: str = "",
+    vectors_from: Relation | str = "",
+    vectors_group: str = "",
     positions: str = "all",
     factors: Sequence[float] = SCALES,
     n_sources: int = 5,
@@ -93,7 +99,8 @@ def scales(
     """
     put_in = {"source_layer": source_layer, "start_layer": start_layer, "positions": positions}
     drawn = {"n_sources": n_sources, "n_items": n_items, "max_items": max_items, "seed": seed}
-    task = Task(relation=relation, group=group)
+    named = {"vectors_from": vectors_from, "vectors_group": vectors_group}
+    task = Task(relation=relation, group=group, **named)
     bench = prepare(model, task, progress=progress, **put_in, **drawn)
     scaled = [replace(one, scale=float(factor)) for factor in factors for one in bench.own]
     table = bench.measure(scaled)
@@ -110,10 +117,11 @@ def mean_ffn_output(
 ) -> Float[Tensor, " d_model"]:
     """What one layer's FFN adds on average while the model reads these prompts, unchanged.
 
-    Over the last token of each prompt, or over all tokens of all prompts.
+    Over the last token of each prompt, or over all tokens but the first, which in many models has a
+    state a hundred times as large as any other and says nothing of the text.
     """
     lengths = encoded.lengths
-    places = [-1] if last_only else range(int(lengths.max()))
+    places = [-1] if last_only else range(1, int(lengths.max()))
     total, count = torch.zeros(model.d_model, dtype=torch.float64), 0
     for place in places:
         rows = [row for row, length in enumerate(lengths.tolist()) if place < length]
