@@ -133,5 +133,5 @@ def crossed_table(
     for name, found in ranks.items():
         table[f"rank_{name}"] = found.T.ravel()
     table["top_token"] = token_words(model, top.T.ravel())
-    table["correct"] = (top == encoded.answer_ids.numpy()).T.ravel()
+    table["correct"] = table["rank_answer"] == 1
     return table

@@ -55,7 +55,6 @@ def _table(
     decoded: Mapping[str, Decoded],
 ) -> pd.DataFrame:
     n_layers, n_prompts, _ = decoded["after"].top.shape
-    last = decoded["after"].top[-1, :, 0]
     rows = {
         "item": np.arange(n_prompts),
         "argument": [prompt.argument for prompt in encoded.prompts],
@@ -63,7 +62,7 @@ def _table(
         "group": [prompt.item.group for prompt in encoded.prompts],
         "argument_tokens": encoded.argument_lengths.numpy(),
         "answer_tokens": encoded.answer_lengths.numpy(),
-        "correct": (last == encoded.answer_ids).numpy(),
+        "correct": (decoded["after"].ranks["answer"][-1] == 1).numpy(),
     }
     items = pd.DataFrame({"model": model.name, "relation": relation.name, "form": form, **rows})
     n_states = n_layers * len(decoded)

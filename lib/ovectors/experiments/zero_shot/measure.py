@@ -74,7 +74,7 @@ def layer_map(
     table.insert(0, "split", "development")
     table = table.merge(rows, how="cross")
     table["rank_answer"] = runs.rank_answer.ravel()
-    table["correct"] = (runs.top == items.answer_ids.numpy()).ravel()
+    table["correct"] = table["rank_answer"] == 1
     met = table["argument"].str.strip() == table["source"]
     return table[~met | (table["scale"] == 0)].reset_index(drop=True)
 
@@ -224,7 +224,7 @@ def _found(
 ) -> dict[str, np.ndarray]:
     """The measured columns: ranks, the top token, and what kind of token it is."""
     tests = [
-        runs.top == prompts.answer_ids.numpy(),
+        runs.rank_answer == 1,
         runs.top == prompts.argument_ids.numpy(),
         np.isin(runs.top, named_by_a_token(whole)),
     ]

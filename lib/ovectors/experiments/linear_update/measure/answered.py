@@ -94,7 +94,7 @@ def answered(
     stream = record(model, encoded, parts=parts, progress=progress)
     decoded = decode_layers(model, encoded, stream["after"])
     shape = stream["after"].shape[:2]
-    top, rank_answer = decoded.top.reshape(shape), decoded.rank_answer.reshape(shape)
+    rank_answer = decoded.rank_answer.reshape(shape)
     development = [
         is_development(prompt.relation, prompt.item.argument, seed=seed)
         for prompt in encoded.prompts
@@ -105,7 +105,7 @@ def answered(
         encoded=encoded,
         stream=stream,
         decoded=decoded,
-        correct=top[-1] == encoded.answer_ids.numpy(),
+        correct=rank_answer[-1] == 1,
         switch=last_switch(rank_answer == 1),
         development=np.array(development),
     )
