@@ -97,7 +97,7 @@ def test_the_overview_is_made_of_the_tables(measured):
     condition = tasks.other_condition(other["against"])
     assert other["mean"] == pytest.approx(row.after - ranks[condition].mean())
     stages = measured.stages["capitals_all_over"]
-    correct = stages[stages["correct"]]
+    correct = stages[stages["correct"] & (stages["state"] == "after")]
     if len(correct):
         peaks = [(1 / one["rank_argument"]).mean() for _, one in correct.groupby("layer")]
         assert row.argument_peak == pytest.approx(max(peaks))
