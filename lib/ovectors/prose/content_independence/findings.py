@@ -75,7 +75,8 @@ def _controls_passed(means: pd.DataFrame) -> str:
     every = "The own vector is above the control run and every control vector"
     said = f"{every} for {listed(beaten)}." if beaten else ""
     if held:
-        said += f" It is not above them all {listed(held)}."
+        who = "It" if beaten else "The own vector"
+        said += f" {who} is not above all of its controls {listed(held)}."
     return said.strip()
 
 
