@@ -155,7 +155,9 @@ def share(
         n = max(k, min(n, value * (1 - value) / uncertain if uncertain else n if certain else k))
     centre = (value + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
-    return Interval(value=value, low=float(centre - half), high=float(centre + half), n=k)
+    low = 0.0 if value == 0 else float(centre - half)  # to the last digit
+    high = 1.0 if value == 1 else float(centre + half)
+    return Interval(value=value, low=low, high=high, n=k)
 
 
 def paired_difference(
