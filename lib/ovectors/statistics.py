@@ -215,6 +215,3 @@ def crossed_mean(
 def corrected(comparisons: int, *, confidence: float = 0.95) -> float:
     """The confidence of each of several intervals that shall hold together (Bonferroni)."""
     return 1 - (1 - confidence) / max(1, comparisons)
-
-
-bootstrap_bands, bootstrap_mean = bands, mean  # their names in chapters 1 and 3

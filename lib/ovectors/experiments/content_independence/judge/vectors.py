@@ -10,7 +10,7 @@ from ovectors.experiments.shared.effects import effects, paired, reciprocal
 from ovectors.experiments.shared.outcomes import OUTCOMES
 from ovectors.experiments.shared.replacing import CONTROL, OWN
 from ovectors.experiments.shared.rows import row_of
-from ovectors.statistics import bootstrap_bands, crossed_mean, nothing
+from ovectors.statistics import bands, crossed_mean, nothing
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -48,8 +48,8 @@ def source_spread(tables: Tables, *, seed: int = 0) -> pd.DataFrame:
     for task, table in tables.items():
         difference = reciprocal(table, OWN) - reciprocal(table, CONTROL)
         sources = table[table["condition"] == OWN].drop_duplicates("number").sort_values("number")
-        bands = bootstrap_bands(difference.T, seed=seed)
-        for source, band in zip(sources.itertuples(), bands, strict=True):
+        found = bands(difference.T, seed=seed)
+        for source, band in zip(sources.itertuples(), found, strict=True):
             named = {"task": task, "vector": source.vector, "correct": source.source_correct}
             rows.append(named | row_of(band))
     return pd.DataFrame(rows)
