@@ -24,6 +24,16 @@ LEAST_ITEMS = 20
 """Fewer items than this on a relation are no test of it."""
 
 
+LEAST_ARGUMENTS = 12
+"""The same of arguments that several items are about: each counts as one, but as a mean."""
+
+
+def least_of(arguments: Sequence[str]) -> int:
+    """How many arguments a test needs, of items with these: fewer where each has three or more."""
+    several = len(arguments) >= 3 * len(set(arguments))
+    return LEAST_ARGUMENTS if several else LEAST_ITEMS
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """How a claim is judged.
@@ -57,6 +67,7 @@ class Evidence:
             room to gain); "paper": the comparison that the paper itself made; "control": one that
             it did not make; "guard": a control without which the paper's comparison means nothing,
             so that it counts for `partly` too.
+        least: fewer items than this are no test (`least_of`).
     """
 
     relation: str
@@ -64,11 +75,12 @@ class Evidence:
     found: Interval
     bound: float
     kind: Kind = "control"
+    least: int = LEAST_ITEMS
 
     @property
     def holds(self) -> bool | None:
-        """None where it was not measured: on fewer than LEAST_ITEMS items, or without bounds."""
-        if self.found.n < LEAST_ITEMS or math.isnan(self.found.low):
+        """None where it was not measured: on fewer than `least` items, or without bounds."""
+        if self.found.n < self.least or math.isnan(self.found.low):
             return None
         return bool(self.found.low > self.bound)
 
@@ -143,8 +155,8 @@ RULES = {
             section="section 5",
             question="Do the late FFNs serve recall from memory more than reading from context?",
             sentence=(
-                "A task counts where the model answers at least 20 arguments of each kind of "
-                "prompt. Supported where, on capitals and on coloured objects, removing FFNs from "
+                "A task counts where the model answers enough arguments of each kind of prompt (20, "
+                "or 12 where each has three items or more). Supported where, on capitals and on coloured objects, removing FFNs from "
                 "the top down loses a larger share of what it answers on abstractive prompts than "
                 "on extractive ones, on average over one to five sixths of the layers; partly, "
                 "where it does on one of the two."
@@ -199,6 +211,7 @@ class Measured(BaseModel):
     bound: float | None = None
     holds: bool | None = None
     kind: Kind | None = None
+    least: int = LEAST_ITEMS
 
     @model_validator(mode="before")
     @classmethod
@@ -354,8 +367,7 @@ def why_untested(own: Sequence[Measured]) -> str:
 
 
 def _unmeasured(one: Measured) -> str:
-    few = one.n < LEAST_ITEMS
-    return f"{one.n} items, {LEAST_ITEMS} are needed" if few else "no interval"
+    return f"{one.n} items, {one.least} are needed" if one.n < one.least else "no interval"
 
 
 def _as_the_paper(own: Sequence[Measured]) -> bool:
@@ -480,7 +492,7 @@ def context(relation: str, name: str, found: Interval) -> Measured:
 
 def _measured(one: Evidence) -> Measured:
     shown = context(one.relation, one.criterion, one.found)
-    told = {"bound": one.bound, "holds": one.holds, "kind": one.kind}
+    told = {"bound": one.bound, "holds": one.holds, "kind": one.kind, "least": one.least}
     return shown.model_copy(update=told)
 
 

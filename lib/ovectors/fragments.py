@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovectors import comparison, made, paths, runs, studies
 from ovectors.catalogue import catalogue
-from ovectors.claims import LEAST_ITEMS, Claim
+from ovectors.claims import LEAST_ARGUMENTS, LEAST_ITEMS, Claim
 from ovectors.explorer import files as explorer
 from ovectors.landing import cards, journey
 from ovectors.landing.cards import Card
@@ -87,6 +87,7 @@ def substitutions() -> dict[str, str]:
     return {
         "development_share": f"{DEVELOPMENT_SHARE:.0%}",
         "least_items": str(LEAST_ITEMS),
+        "least_arguments": str(LEAST_ARGUMENTS),
     }
 
 

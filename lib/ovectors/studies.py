@@ -142,4 +142,5 @@ def _evidence(one: Measured) -> Evidence:
         found=Interval(n=one.n, **numbers),
         bound=one.bound,
         kind=one.kind,
+        least=one.least,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -207,10 +207,12 @@ def claim(table: pd.DataFrame, *, model: str, relations: Sequence[str], seed: in
     for relation in relations:
         own = table[table["relation"] == relation]
         known = accuracy(own, confidence=corrected(len(relations)))
+        least = claims.least_of(own.drop_duplicates("item")["argument"])
         told = {"relation": relation, "criterion": ANSWERS, "kind": "precondition"}
-        evidence.append(Evidence(**told, found=known, bound=0.1))
+        evidence.append(Evidence(**told, found=known, bound=0.1, least=least))
         correct = own[own["correct"]]
-        evidence += _crossing(correct, relation, relations=len(relations), seed=seed)
+        crossing = _crossing(correct, relation, relations=len(relations), seed=seed)
+        evidence += [replace(one, least=least) for one in crossing]
         shares = stage_table(own).rename(columns={"share": "mean"})
         whole = interval_of(shares[shares["stage"] == SIGNATURE])
         context.append(claims.context(relation, SHOWS_STAGES, whole))

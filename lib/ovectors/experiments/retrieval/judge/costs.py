@@ -173,20 +173,22 @@ def claim(
     curves = curves[(curves["condition"] == "zero") & curves["removed"].isin((0, top))]
     evidence, context = [], []
     for relation in tasks:
+        asked = table[(table["relation"] == relation) & (table["form"] == ABSTRACTIVE)]
+        least = claims.least_of(_arguments(asked))
         for form, name in zip((ABSTRACTIVE, EXTRACTIVE), PROMPTS, strict=True):
             own = curves[(curves["relation"] == relation) & (curves["form"] == form)]
             whole = interval_of(own[own["removed"] == 0])
             answered = set(_Losses.of(table, relation, form).arguments)
             told = {"criterion": f"{name} prompts answered", "kind": "precondition", "bound": 0}
             found = replace(whole, n=len(answered))
-            evidence.append(Evidence(relation=relation, found=found, **told))
+            evidence.append(Evidence(relation=relation, found=found, least=least, **told))
             for removed, which in ((0, ""), (top, " without the top third")):
                 found = interval_of(own[own["removed"] == removed])
                 named = f"accuracy on {name} prompts{which}"
                 context.append(claims.context(relation, named, found))
         told = {"criterion": f"{LOST}, {DIFFERENCE}", "kind": "paper", "bound": 0}
         found = extra_loss(table, relation, **level)
-        evidence.append(Evidence(relation=relation, found=found, **told))
+        evidence.append(Evidence(relation=relation, found=found, least=least, **told))
         cost = lost[(lost["relation"] == relation) & (lost["removed"] == top)]
         for (condition, prompts), row in cost.groupby(["condition", "prompts"], sort=False):
             if prompts == DIFFERENCE or condition == "zero":
