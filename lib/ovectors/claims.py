@@ -155,11 +155,11 @@ RULES = {
             section="section 5",
             question="Do the late FFNs serve recall from memory more than reading from context?",
             sentence=(
-                "A task counts where the model answers enough arguments of each kind of prompt (20, "
-                "or 12 where each has three items or more). Supported where, on capitals and on coloured objects, removing FFNs from "
-                "the top down loses a larger share of what it answers on abstractive prompts than "
-                "on extractive ones, on average over one to five sixths of the layers; partly, "
-                "where it does on one of the two."
+                "A task counts where the model answers enough arguments of each kind of prompt "
+                "(20, or 12 where each has three items or more). Supported where, on capitals and "
+                "on coloured objects, removing FFNs from the top down loses a larger share of what "
+                "it answers on abstractive prompts than on extractive ones, on average over one to "
+                "five sixths of the layers; partly, where it does on one of the two."
             ),
             needed=2,
         ),
