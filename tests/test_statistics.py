@@ -204,13 +204,12 @@ def test_a_crossed_mean_has_the_variance_of_a_two_way_design(sources, items):
     # The components by the textbook (Searle, Casella and McCulloch, 1992), from sums of squares.
     total, rows, columns = values.mean(), values.mean(axis=1), values.mean(axis=0)
     of_sources = items * ((rows - total) ** 2).sum() / (sources - 1)
-    of_items = sources * ((columns - total) ** 2).sum() / (items - 1)
     rest = ((values - rows[:, None] - columns + total) ** 2).sum() / ((sources - 1) * (items - 1))
-    components = (of_sources - rest) / items, (of_items - rest) / sources
-    variance = components[0] / sources + components[1] / items + rest / (sources * items)
-    margin = found.high - found.value
-    degrees = stats.t.ppf(0.975, [max(sources, items) - 1, min(sources, items) - 1])
-    assert degrees[0] * variance**0.5 <= margin <= degrees[1] * variance**0.5
+    component = (of_sources - rest) / items
+    far = stats.t.ppf(0.975, sources - 1) * (component / sources) ** 0.5
+    of_items = mean(columns)
+    assert total - found.low == pytest.approx(np.hypot(total - of_items.low, far))
+    assert found.high - total == pytest.approx(np.hypot(of_items.high - total, far))
     assert (found.value, found.n) == (pytest.approx(values.mean()), items)
     # Taken over items alone the interval would be far too narrow.
     if sources < items:

@@ -183,11 +183,11 @@ def crossed_mean(
     """Mean over sources and items, either of which might have been others.
 
     For a measurement made with every source (a vector of one example) on every item: items share
-    their sources, so neither axis alone carries the uncertainty. Its variance is that of a two-way
-    analysis of variance with random sources and items, Satterthwaite's degrees of freedom go with
-    it, and no bound is nearer than that of the items' means (`_bounds`). `n` counts items, or
-    clusters of them. With a single source the interval is over items only. ValueError where there
-    is nothing to average.
+    their sources, so neither axis alone carries the uncertainty. The distance of each bound is that
+    of the items' means (`_bounds`) and that of as many sources, by Student's t, added as squares.
+    Sources differ by what their means vary beyond the chance of so many items (two-way analysis of
+    variance). `n` counts items, or clusters of them. With a single source the interval is over
+    items only. ValueError where there is nothing to average.
     """
     values = np.asarray(values)
     if not values.size:
@@ -200,14 +200,10 @@ def crossed_mean(
     low, high = _bounds(of_items[:, None], confidence)
     if min(n_sources, n) > 1:
         rest = wide - of_sources[:, None] - of_items + value
-        free = np.array([n_sources - 1, n - 1, (n_sources - 1) * (n - 1)])
-        squares = [n * of_sources.var() * n_sources, n_sources * of_items.var() * n]
-        squares = np.array([*squares, (rest**2).sum()]) / free
-        total = max(squares[0] + squares[1] - squares[2], *squares[:2])
-        if total > 0:
-            freedom = np.clip(total**2 / (squares**2 / free).sum(), *np.sort(free[:2]))
-            margin = stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(total / wide.size)
-            low, high = np.minimum(low, value - margin), np.maximum(high, value + margin)
+        by_chance = (rest**2).sum() / ((n_sources - 1) * (n - 1) * n)
+        variance = max(0, of_sources.var(ddof=1) - by_chance) / n_sources
+        far = stats.t.ppf((1 + confidence) / 2, n_sources - 1) * np.sqrt(variance)
+        low, high = value - np.hypot(value - low, far), value + np.hypot(high - value, far)
     low, high = _within(values, low, high)
     return Interval(value=float(value), low=float(low[0]), high=float(high[0]), n=n)
 

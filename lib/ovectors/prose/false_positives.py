@@ -48,7 +48,7 @@ def least_sentence(found: Mapping) -> str:
     enough = [n for n in worst if all(worst[m] <= WORST for m in worst if m >= n)]
     said = ", ".join(f"{100 * worst[n]:.1f}% with {n}" for n in sorted(worst))
     return (
-        f"No rule is met by one relation: each needs two or more. Two of three independent "
+        f"For *supported* every rule needs two relations or more. Two of three independent "
         f"relations, each corrected for three, both lie above 0 by chance, in the worst of these "
         f"shapes, in {said} items each. {min(enough, default='None')} is the smallest n here that "
         f"keeps this below {WORST:.0%}, and the rules ask for {LEAST_ITEMS}."
