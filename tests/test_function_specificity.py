@@ -227,12 +227,12 @@ def test_a_third_of_the_testable_relations_is_needed_and_unanswered_ones_do_not_
 
     assert verdict(3).verdict == "supported"
     two = verdict(2)
-    assert two.verdict == "partly" and "on verb 0, verb 1 only, and 3 are needed" in two.why
+    assert two.verdict == "partly" and "on verb 0 and verb 1 only, and 3 are needed" in two.why
     assert verdict(2, unanswered=names[6:]).verdict == "supported"  # two of six
     nobody = verdict(9, unanswered=names[1:])
     assert nobody.verdict == "not testable here"
     assert "1 of 9 relations can be tested, and 2 are needed" in nobody.why
-    assert "verb 1 (accuracy 0.15, not clearly above 0.1)" in nobody.why
+    assert "and verb 8 (accuracy 0.15, not clearly above 0.1)" in nobody.why
 
 
 def test_too_few_arguments_are_no_test():

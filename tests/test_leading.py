@@ -117,11 +117,13 @@ def test_the_first_page_is_made_from_published_files_alone(project):
     said = front(project)
     assert "<svg" in said["journey"] and "Lima" in said["journey"]
     assert "Peru of gpt2? asked of `gpt2`" in re.sub(r"[*]", "", said["journey"])
-    assert "1 claim judged on `gpt2`" in said["verdicts"]
+    assert "2 claims judged on `gpt2` and `mini-2m`" in said["verdicts"]
     assert "same on mini-2m" in said["verdicts"]
-    beyond = f'<a href="runs/mini-2m/{BEYOND}.html">Beyond</a> <small>'
-    assert beyond in said["verdicts"]
-    assert said["findings"].count("<section") == 1
+    # A claim that the leading model was not asked is shown on the reference model.
+    assert '<a href="#claim-beyond">Beyond</a>' in said["verdicts"]
+    assert "<small>on mini-2m</small>" in said["verdicts"]
+    assert said["findings"].count("<section") == 2
+    assert f'href="runs/mini-2m/{BEYOND}.html"' in said["findings"]
     assert f'href="runs/gpt2/{STAGES}.html"' in said["findings"]
     assert f"\n- {STAGES} on gpt2." in said["findings"] and "on mini-2m" not in said["findings"]
     assert "`mini-2m`, a {term}`miniature` trained from scratch" in said["on_which_model"]

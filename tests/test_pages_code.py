@@ -45,7 +45,7 @@ def test_the_tables_are_about_the_readers_pairs(ran):
     assert overview["relation"].tolist() == ["shouted"] and len(names["relation"].items) == 30
     assert overview["n"].iloc[0] == len(names["encoded"])
     answered = overview["accuracy"].iloc[0] > 0.1
-    assert len(gains) == (4 if answered else 0)
+    assert len(gains) == (5 if answered else 0)
     assert "accuracy" in printed[1]
     assert (folder / "results" / "mini-2m" / "store").is_dir()
 

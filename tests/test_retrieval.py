@@ -215,7 +215,7 @@ def both_tasks(left, **settings):
 @pytest.mark.parametrize(
     ("table", "verdict", "said"),
     [
-        (both_tasks((FRAIL, STURDY)), "supported", "world capitals, colored objects"),
+        (both_tasks((FRAIL, STURDY)), "supported", "world capitals and colored objects"),
         (both_tasks((STURDY, FRAIL)), "not supported", "own comparison fails on world capitals"),
         (both_tasks((FRAIL, FRAIL)), "not supported", "own comparison fails on world capitals"),
         (
@@ -228,7 +228,7 @@ def both_tasks(left, **settings):
         (
             both_tasks((FRAIL, STURDY), n=15),
             "not testable here",
-            "world capitals (abstractive prompts answered: 15 items, 20 are needed)",
+            "colored objects (abstractive prompts answered: 15 items, 20 are needed)",
         ),
         (
             both_tasks((FRAIL, STURDY), n=200, answered=0.05),
@@ -236,9 +236,14 @@ def both_tasks(left, **settings):
             "(abstractive prompts answered: 10 items, 20 are needed)",
         ),
         (
-            both_tasks((FRAIL, STURDY)).assign(argument=lambda rows: rows["item"] % 12),
+            both_tasks((FRAIL, STURDY)).assign(argument=lambda rows: rows["item"] % 11),
             "not testable here",
-            "(abstractive prompts answered: 12 items, 20 are needed)",
+            "(abstractive prompts answered: 11 items, 12 are needed)",
+        ),
+        (
+            both_tasks((FRAIL, STURDY)).assign(argument=lambda rows: rows["item"] % 12),
+            "supported",
+            "every criterion",
         ),
         (
             both_tasks((FRAIL, STURDY)).assign(correct=False),
@@ -255,7 +260,8 @@ def both_tasks(left, **settings):
         "answers less than half",
         "15 items",
         "answers 10 of 200",
-        "12 arguments",
+        "11 arguments",
+        "12 arguments of several items",
         "answers nothing",
     ],
 )

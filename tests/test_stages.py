@@ -282,7 +282,7 @@ def test_where_the_argument_is_never_above_its_best_state_is_named():
     assert ruled(found)["argument above the answer, after layer 0"].value == pytest.approx(
         1 / 5 - 1 / 9
     )
-    assert "the paper's own comparison fails on past tense (argument above the answer" in found.why
+    assert "the paper's own comparison fails on past tense and world capitals (arg" in found.why
 
 
 def test_the_answer_has_to_come_after_the_argument():
@@ -300,11 +300,15 @@ def test_one_task_alone_is_worth_partly():
 def test_too_few_items_test_nothing_however_well_they_do():
     found = verdict(*[made_up([X] * 15)] * 2)
     assert found.verdict == "not testable here"
-    assert "past tense (accuracy: 15 items, 20 are needed)" in found.why
-    colours = made_up([X] * 60).assign(
-        argument=[f" {at % 15}" for at in range(60) for _ in range(4)]
-    )
-    assert verdict(colours, colours).verdict == "not testable here"  # 60 items of 15 arguments
+    assert "past tense and world capitals (accuracy: 15 items, 20 are needed)" in found.why
+
+    def colours(count):
+        arguments = [f" {at % count}" for at in range(60) for _ in range(4)]
+        return made_up([X] * 60).assign(argument=arguments)
+
+    assert verdict(*[colours(30)] * 2).verdict == "supported"  # two items of each
+    assert verdict(*[colours(12)] * 2).verdict == "supported"  # five of each: twelve will do
+    assert verdict(*[colours(11)] * 2).verdict == "not testable here"
 
 
 def test_intervals_are_corrected_for_relations_and_states():

@@ -216,7 +216,7 @@ def test_where_nothing_can_be_gained_nothing_is_tested():
     # Without a run with a demonstration one does not know.
     table = made("uppercase", BARE | {"own": 0.8})
     unknown = judge.claim(table[table["condition"] != "one-shot"], model="made-up")
-    assert f"uppercase ({judge.ROOM}: 0 items" in unknown.why
+    assert f"({judge.ROOM}: 0 items" in unknown.why
 
 
 def test_questions_about_one_argument_count_once():

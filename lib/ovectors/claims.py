@@ -489,19 +489,13 @@ def _printed_difference(printed: Mapping[str, float]) -> float:
 
 def context(relation: str, name: str, found: Interval) -> Measured:
     """A number that a card shows beside the evidence."""
-    return Measured(relation=relation, name=name, n=found.n, **_numbers(found))
+    return Measured(relation=relation, name=name, **found.plain())
 
 
 def _measured(one: Evidence) -> Measured:
     shown = context(one.relation, one.criterion, one.found)
     told = {"bound": one.bound, "holds": one.holds, "kind": one.kind, "least": one.least}
     return shown.model_copy(update=told)
-
-
-def _numbers(found: Interval) -> dict[str, float | None]:
-    """Value and bounds, None for what an interval does not have."""
-    named = {"value": found.value, "low": found.low, "high": found.high}
-    return {name: None if math.isnan(number) else number for name, number in named.items()}
 
 
 def _named(relations: Sequence[str]) -> str:

@@ -56,6 +56,10 @@ def write(folder: Path, pages: Sequence[Page]) -> None:
     lead = leading_model(pages)
     front = [page for page in pages if page.place.model in (lead, runs.ALL)]
     dealt = claim_cards(front)
+    asked = {card.claim.id for card in dealt}
+    # A claim that the leading model was not asked, a fork's say, is shown on the reference model.
+    further = claim_cards(page for page in pages if page.is_reference and page not in front)
+    dealt += [card for card in further if card.claim.id not in asked]
     others = claim_cards(page for page in pages if page not in front)
     counted = cards.count_sentence(dealt)
     pieces = {

@@ -28,6 +28,11 @@ class Interval:
     high: float
     n: int
 
+    def plain(self) -> dict[str, float | int | None]:
+        """As it is written to JSON: None for a number that there is not."""
+        told = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: None if np.isnan(one) else one for name, one in told.items()} | {"n": self.n}
+
     def __str__(self) -> str:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}], n = {self.n}"
 

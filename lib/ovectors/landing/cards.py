@@ -101,7 +101,9 @@ def verdict_list(cards: Sequence[Card], others: Sequence[Card] = ()) -> str:
     """
     chips = [
         f'<li><a href="#claim-{card.claim.id}">{claim_name(card.claim.id)}</a>'
-        f"{_badge(card.claim.verdict)}{_elsewhere(card.claim.id, others, card.claim.verdict)}</li>"
+        f"{_badge(card.claim.verdict)}{_on_another(card, cards[0])}"
+        f"{_elsewhere(card.claim.id, [one for one in others if one != card], card.claim.verdict)}"
+        "</li>"
         for card in cards
     ]
     asked = {card.claim.id for card in cards}
@@ -112,6 +114,12 @@ def verdict_list(cards: Sequence[Card], others: Sequence[Card] = ()) -> str:
         if claim not in asked
     ]
     return "\n".join(['<ul class="verdict-list">', *chips, "</ul>\n"]) if cards else ""
+
+
+def _on_another(card: Card, first: Card) -> str:
+    """On which model a verdict is, where that is not the one that leads."""
+    name = card.claim.model
+    return "" if name == first.claim.model else f" <small>on {html.escape(name)}</small>"
 
 
 def _elsewhere(claim: str, others: Iterable[Card], verdict: str = "") -> str:
