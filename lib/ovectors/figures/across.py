@@ -177,7 +177,7 @@ def curves_by_size(curves: pd.DataFrame) -> Figure:
     """Mean reciprocal ranks over relative depth, a line a model: the larger, the darker and wider.
 
     A row a relation; left the argument, right the answer. `curves` as made by
-    `across.judge.curves`; bands are 95% bootstrap intervals over items. Lines are solid for
+    `across.judge.curves`; bands are 95% intervals over items. Lines are solid for
     language models, dashed for miniatures, dotted for a user's own.
     """
     if curves.empty:
