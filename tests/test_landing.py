@@ -305,4 +305,15 @@ def test_the_papers_item_is_shown_where_it_was_run():
         [item([(1.0, 1.0)], argument=" Peru").assign(item=1), item([(1.0, 2.0), (2.0, 1.0)])]
     )
     assert set(journey.shown_item(table)["argument"]) == {" Poland"}
-    assert journey.shown_item(table, "past_tense").empty and journey.drawing(table.iloc[:0]) == ""
+    empty = journey.shown_item(table.iloc[:0])
+    assert empty.empty and journey.drawing(empty) == ""
+
+
+def test_an_item_whose_argument_comes_first_is_shown_before_one_whose_does_not():
+    capital = item([(3.0, 2.0), (2.0, 1.0)])
+    verb = item([(1.0, 2.0), (2.0, 1.0)], relation="past_tense", argument=" want", answer=" wanted")
+    shown = journey.shown_item(pd.concat([capital, verb]))
+    assert set(shown["argument"]) == {" want"}
+    assert journey.caption(shown, "m").startswith("*Today I want. Yesterday I* asked of `m`")
+    unfinished = verb.assign(rank_answer=2.0)
+    assert set(journey.shown_item(pd.concat([capital, unfinished]))["argument"]) == {" Poland"}

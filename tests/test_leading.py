@@ -121,7 +121,7 @@ def test_the_first_page_is_made_from_published_files_alone(project):
     assert "same on mini-2m" in said["verdicts"]
     # A claim that the leading model was not asked is shown on the reference model.
     assert '<a href="#claim-beyond">Beyond</a>' in said["verdicts"]
-    assert "<small>on mini-2m</small>" in said["verdicts"]
+    assert "<small>(on mini-2m)</small>" in said["verdicts"]
     assert said["findings"].count("<section") == 2
     assert f'href="runs/mini-2m/{BEYOND}.html"' in said["findings"]
     assert f'href="runs/gpt2/{STAGES}.html"' in said["findings"]

@@ -119,7 +119,7 @@ def verdict_list(cards: Sequence[Card], others: Sequence[Card] = ()) -> str:
 def _on_another(card: Card, first: Card) -> str:
     """On which model a verdict is, where that is not the one that leads."""
     name = card.claim.model
-    return "" if name == first.claim.model else f" <small>on {html.escape(name)}</small>"
+    return "" if name == first.claim.model else f" <small>(on {html.escape(name)})</small>"
 
 
 def _elsewhere(claim: str, others: Iterable[Card], verdict: str = "") -> str:

@@ -7,23 +7,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ovectors.experiments.stages.judge import example_items
+from ovectors.experiments.stages.judge import detect_stages, example_items
+from ovectors.prompts import TEMPLATES
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RELATIONS = ("world_capitals", "past_tense", "uppercase")
 MOST_ROWS = 12
 ROW, TOP, WIDTH = 24, 44, 340
 _WORD, _BARS, _BAR = 44, 170, 78  # where the words and the bars begin, and the width of a bar
 
 
-def shown_item(table: pd.DataFrame, relation: str = "world_capitals") -> pd.DataFrame:
+def shown_item(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the item that the picture is of, by layer; no row where nothing was run.
 
-    `table` has the columns of `experiments.stages.measure`: the paper's own item where it is in it.
+    `table` has the columns of `experiments.stages.measure`. Of each of RELATIONS there is one item:
+    the paper's own where it is in the table. The first is taken whose argument is on top before its
+    answer, which stays to the end; where there is none, the capital.
     """
-    part = table[(table["relation"] == relation) & (table["form"] == "one_shot")]
-    return example_items(part).sort_values("layer") if len(part) else part
+    part = table[table["form"] == "one_shot"]
+    found = [part[part["relation"] == name] for name in RELATIONS]
+    shown = [example_items(one).sort_values("layer") for one in found if len(one)]
+    for one in shown:
+        stages = detect_stages(one["rank_argument"].to_numpy(), one["rank_answer"].to_numpy())
+        if stages.argument_formed and one["rank_answer"].iloc[-1] == 1:
+            return one
+    return shown[0] if shown else part.iloc[:0]
 
 
 def drawing(item: pd.DataFrame) -> str:
@@ -107,5 +117,6 @@ def caption(item: pd.DataFrame, model: str) -> str:
     """Markdown below the picture: the model, and the picture in words."""
     if item.empty:
         return in_words(item)
-    question = "*What is the capital of {}?*".format(item["argument"].iloc[0].strip())
-    return f"{question} asked of `{model}`, with one example before it. {in_words(item)}"
+    asked = TEMPLATES[item["relation"].iloc[0]].question.removeprefix("Q: ").split("\n")[0]
+    question = asked.format(argument=item["argument"].iloc[0].strip())
+    return f"*{question}* asked of `{model}`, with one example before it. {in_words(item)}"
