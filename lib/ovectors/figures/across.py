@@ -69,7 +69,9 @@ def verdict_matrix(verdicts: pd.DataFrame) -> Figure:
         place = [names.index(row.model)], [claims.index(row.claim)]
         axis.plot(*place, **_sign(marker, fill, color))
     axis.set(xlim=(-0.6, len(names) - 0.4), ylim=(len(claims) - 0.5, -0.5))
-    labels = [f"{name}\n{size(sizes[name])}" for name in names]
+    # Long names are broken, so that neighbours do not run into each other.
+    told = {name: name if len(name) < 11 else "-\n".join(name.rsplit("-", 1)) for name in names}
+    labels = [f"{told[name]}\n{size(sizes[name])}" for name in names]
     turned = {"rotation": 45, "ha": "right"} if len(names) > 6 else {}
     axis.set_xticks(range(len(names)), labels, fontsize=8, **turned)
     axis.set_yticks(range(len(claims)), map(claim_name, claims))
