@@ -193,8 +193,9 @@ def test_verdicts_on_further_models_stand_behind_those_of_the_first():
         card([], model="mini-6m", claim_id="beyond", verdict="supported"),
     ]
     first, second = cards.verdict_list(dealt, others).split("</li>")[:2]
-    assert "<small>same on mini-6m; not supported on mini-20m</small>" in first
-    assert "<small>same on mini-6m</small>" in second and "mini-20m" not in second
+    assert "others: 1 same, 1 not supported" in first
+    assert 'title="same on mini-6m; not supported on mini-20m"' in first
+    assert "others: 1 same<" in second and "mini-20m" not in second
     assert "`mini-6m` and `mini-20m` were asked the same." in cards.model_sentence(dealt, others)
     assert "asked the same" not in cards.model_sentence(dealt)
     assert "small" not in cards.verdict_list(dealt)
@@ -204,7 +205,7 @@ def test_a_claim_that_only_further_models_were_asked_has_no_verdict_of_the_first
     others = [card([], model=f"mini-{n}m", claim_id="beyond") for n in (2, 6)]
     shown = parsed(cards.verdict_list([card([], model="gpt2", verdict="supported")], others))
     stages, beyond = shown.iter("li")
-    assert [*beyond.itertext()] == ["Beyond", " ", "partly on mini-2m and mini-6m"]
+    assert [*beyond.itertext()] == ["Beyond", " ", "others: 2 partly"]
     assert beyond.find("a").get("href") == "runs/m/01.html"
     assert "".join(stages.itertext()).endswith("supported")
 
@@ -224,8 +225,9 @@ def test_quantised_models_are_named_as_such(monkeypatch):
         monkeypatch.setattr(module, "quantisation", lambda name, kind=None: kinds.get(name, ""))
     first, others = card([], model="gpt2"), [card([], model="gpt2-medium"), card([])]
     said = cards.model_sentence([first], others)
-    assert "quantised (Q4_K_M)" in said and "not those of the unquantised model" in said
-    assert "`gpt2-medium` (Q4_1) was asked" in said and "`mini-2m`, a {term}" in said
+    assert said.startswith("`gpt2` (quantised, Q4_K_M) has 2.2 million parameters.")
+    assert "`gpt2-medium` (quantised, Q4_1) was asked" in said and "`mini-2m`, a {term}" in said
+    assert "not those of the unquantised model" in common.quantised_sentence("gpt2")
     assert "quantised, Q4_K_M" in cards.card_html(first)
     assert "quantised" not in cards.card_html(others[1])
 

@@ -33,6 +33,7 @@ from ovectors.landing.cards import Card
 from ovectors.landing.leading import STAGES_CHAPTER, leading_model
 from ovectors.notebooks import read_notebook
 from ovectors.prose import fits, plan_bloom
+from ovectors.prose.common import quantised_sentence
 from ovectors.prose.costs import costs
 from ovectors.prose.false_positives import false_positives
 from ovectors.prose.front import claim_name
@@ -66,7 +67,9 @@ def write(folder: Path, pages: Sequence[Page]) -> None:
         "explorer_data": explorer.put(folder / EXTRA),
         "verdicts": f"**What was found.** {counted}\n\n{cards.verdict_list(dealt, others)}",
         "on_which_model": f"**On which model.** {cards.model_sentence(dealt, others)}",
-        "findings": "\n".join([cards.deck(dealt), QUOTED, *quoted_findings(front)]),
+        "findings": "\n".join(
+            [quantised_sentence(lead), "", cards.deck(dealt), QUOTED, *quoted_findings(front)]
+        ),
         "journey": journey_markdown(front),
         "rules": rules_markdown(),
         "not_run": not_run_markdown(),

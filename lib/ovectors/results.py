@@ -137,7 +137,8 @@ class ChapterRun:
         """Write a figure as `<name>.svg` and `<name>.png`; returns both paths.
 
         `about` says in a few words what it shows, `data` names the saved tables that it was drawn
-        from: the book offers them beside it. ValueError for a name that no saved table has. The
+        from: the book offers them beside it. A figure without a panel says that there is nothing to
+        draw. ValueError for a name that no saved table has. The
         same figure gives the same bytes: no date, no random ids, no program name inside.
         """
         import matplotlib as mpl
@@ -146,6 +147,11 @@ class ChapterRun:
         tables = [saved.name for saved in self._files if saved.kind == "table"]
         if unknown := [one for one in data if one not in tables]:
             raise ValueError(f"the figure {name!r} is drawn from {unknown[0]!r}, not saved before")
+        if not figure.axes:  # a page has to say so where no panel had anything to show
+            figure.set_size_inches(6, 0.6)
+            figure.text(
+                0.5, 0.5, "Nothing to draw: too few items for it.", ha="center", va="center"
+            )
         vector, raster = self.folder / f"{name}.svg", self.folder / f"{name}.png"
         with mpl.rc_context({"svg.hashsalt": name}):
             for path, inside in ((vector, {"Date": None}), (raster, {"Software": None})):

@@ -22,7 +22,6 @@ from ovectors.prose.common import (
     holds_in_words,
     listed,
     quantisation,
-    quantised_sentence,
     readable,
     title,
 )
@@ -123,13 +122,15 @@ def _on_another(card: Card, first: Card) -> str:
 
 
 def _elsewhere(claim: str, others: Iterable[Card], verdict: str = "") -> str:
-    """The verdicts on a claim on further models, in few words; `verdict` is that of the first."""
+    """The verdicts on a claim on further models, counted; `verdict` is that of the first."""
     found: dict[str, list[str]] = {"same": []}
     for one in (card.claim for card in others if card.claim.id == claim):
         said = "same" if one.verdict == verdict else one.verdict
         found.setdefault(said, []).append(html.escape(one.model))
-    told = "; ".join(f"{said} on {listed(names)}" for said, names in found.items() if names)
-    return f" <small>{told}</small>" if told else ""
+    told = {said: names for said, names in found.items() if names}
+    where = "; ".join(f"{said} on {listed(names)}" for said, names in told.items())
+    few = ", ".join(f"{len(names)} {said}" for said, names in told.items())
+    return f' <small title="{where}">others: {few}</small>' if told else ""
 
 
 def count_sentence(cards: Sequence[Card]) -> str:
@@ -155,8 +156,7 @@ def model_sentence(cards: Sequence[Card], others: Sequence[Card] = ()) -> str:
         said = [f"`{name}` is a {{term}}`miniature` of {size}, {_MADE_HERE}. What is found on it"]
         said += ["is a finding about it, and never stands in for the models of the paper."]
     else:
-        said = [f"`{name}` has {size}.", quantised_sentence(name)]
-        said += ["What is found on it is a finding about it."]
+        said = [f"{_named(name)} has {size}. What is found on it is a finding about it."]
     small = [one for one in further if _is_miniature(one) and not _is_miniature(name)]
     kind = "a {term}`miniature`" if len(small) == 1 else "{term}`miniatures <miniature>`"
     large = [one for one in further if one not in small]
@@ -169,7 +169,7 @@ def model_sentence(cards: Sequence[Card], others: Sequence[Card] = ()) -> str:
 
 def _named(model: str) -> str:
     kind = quantisation(model)
-    return f"`{model}` ({kind})" if kind else f"`{model}`"
+    return f"`{model}` (quantised, {kind})" if kind else f"`{model}`"
 
 
 def _is_miniature(name: str) -> bool:
