@@ -156,7 +156,7 @@ def model_sentence(cards: Sequence[Card], others: Sequence[Card] = ()) -> str:
         said = [f"`{name}` is a {{term}}`miniature` of {size}, {_MADE_HERE}. What is found on it"]
         said += ["is a finding about it, and never stands in for the models of the paper."]
     else:
-        said = [f"{_named(name)} has {size}. What is found on it is a finding about it."]
+        said = [f"{_named(name)} has {size}."]
     small = [one for one in further if _is_miniature(one) and not _is_miniature(name)]
     kind = "a {term}`miniature`" if len(small) == 1 else "{term}`miniatures <miniature>`"
     large = [one for one in further if one not in small]

@@ -50,7 +50,7 @@ def drawing(item: pd.DataFrame) -> str:
     head = (
         f'<text class="small" x="0" y="{TOP - 10}">after layer</text>'
         f'<text class="small argument" x="{_BARS}" y="{TOP - 24}">▰ {argument}</text>'
-        f'<text class="small answer" x="{_BARS + _BAR + 10}" y="{TOP - 24}">▰ {answer}</text>'
+        f'<text class="small answer" x="{WIDTH}" y="{TOP - 24}" text-anchor="end">▰ {answer}</text>'
         f'<text class="small" x="{_BARS}" y="{TOP - 10}">reciprocal rank of each</text>'
     )
     rows = "".join(_row(item.iloc[at], TOP + ROW * row) for row, at in enumerate(places))
