@@ -193,9 +193,9 @@ def test_verdicts_on_further_models_stand_behind_those_of_the_first():
         card([], model="mini-6m", claim_id="beyond", verdict="supported"),
     ]
     first, second = cards.verdict_list(dealt, others).split("</li>")[:2]
-    assert "others: 1 same, 1 not supported" in first
+    assert ">1/2 same<" in first
     assert 'title="same on mini-6m; not supported on mini-20m"' in first
-    assert "others: 1 same<" in second and "mini-20m" not in second
+    assert ">1/1 same<" in second and "mini-20m" not in second
     assert "`mini-6m` and `mini-20m` were asked the same." in cards.model_sentence(dealt, others)
     assert "asked the same" not in cards.model_sentence(dealt)
     assert "small" not in cards.verdict_list(dealt)
@@ -205,7 +205,7 @@ def test_a_claim_that_only_further_models_were_asked_has_no_verdict_of_the_first
     others = [card([], model=f"mini-{n}m", claim_id="beyond") for n in (2, 6)]
     shown = parsed(cards.verdict_list([card([], model="gpt2", verdict="supported")], others))
     stages, beyond = shown.iter("li")
-    assert [*beyond.itertext()] == ["Beyond", " ", "others: 2 partly"]
+    assert [*beyond.itertext()] == ["Beyond", " ", "2 partly"]
     assert beyond.find("a").get("href") == "runs/m/01.html"
     assert "".join(stages.itertext()).endswith("supported")
 

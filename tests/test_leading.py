@@ -126,7 +126,7 @@ def test_the_first_page_is_made_from_published_files_alone(project):
     assert f'href="runs/mini-2m/{BEYOND}.html"' in said["findings"]
     assert f'href="runs/gpt2/{STAGES}.html"' in said["findings"]
     assert f"\n- {STAGES} on gpt2." in said["findings"] and "on mini-2m" not in said["findings"]
-    assert "`mini-2m`, a {term}`miniature` trained from scratch" in said["on_which_model"]
+    assert "`mini-2m`, a {term}`miniature` trained by this project" in said["on_which_model"]
 
 
 def test_the_published_model_leads_though_the_library_changed(project, monkeypatch):

@@ -149,9 +149,9 @@ class ChapterRun:
             raise ValueError(f"the figure {name!r} is drawn from {unknown[0]!r}, not saved before")
         if not figure.axes:  # a page has to say so where no panel had anything to show
             figure.set_size_inches(6, 0.6)
-            figure.text(
-                0.5, 0.5, "Nothing to draw: too few items for it.", ha="center", va="center"
-            )
+            axis = figure.add_subplot()  # Jupyter shows no figure without one
+            axis.axis("off")
+            axis.text(0.5, 0.5, "Nothing to draw: too few items for it.", ha="center", va="center")
         vector, raster = self.folder / f"{name}.svg", self.folder / f"{name}.png"
         with mpl.rc_context({"svg.hashsalt": name}):
             for path, inside in ((vector, {"Date": None}), (raster, {"Software": None})):

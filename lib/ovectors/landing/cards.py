@@ -46,7 +46,7 @@ STATEMENTS = {
 """Every claim as a sentence that can be true or false."""
 
 _MARKS = {"supported": "✓", "partly": "◐", "not supported": "✗", "not testable here": "?"}
-_MADE_HERE = "trained from scratch by this project to run at once, offline, with nothing fetched"
+_MADE_HERE = "trained by this project to run at once, offline, with nothing fetched"
 SHOWN, PUBLISHED_SHOWN, FAILURES_SHOWN = 5, 3, 2
 """So many relations, published numbers and criteria that fail stand on a card; the others are
 folded under it."""
@@ -122,7 +122,8 @@ def _on_another(card: Card, first: Card) -> str:
 
 
 def _elsewhere(claim: str, others: Iterable[Card], verdict: str = "") -> str:
-    """The verdicts on a claim on further models, counted; `verdict` is that of the first."""
+    """The verdicts on a claim on further models, counted: how many are `verdict`, that of the first
+    model, where it has one."""
     found: dict[str, list[str]] = {"same": []}
     for one in (card.claim for card in others if card.claim.id == claim):
         said = "same" if one.verdict == verdict else one.verdict
@@ -130,7 +131,9 @@ def _elsewhere(claim: str, others: Iterable[Card], verdict: str = "") -> str:
     told = {said: names for said, names in found.items() if names}
     where = "; ".join(f"{said} on {listed(names)}" for said, names in told.items())
     few = ", ".join(f"{len(names)} {said}" for said, names in told.items())
-    return f' <small title="{where}">others: {few}</small>' if told else ""
+    if verdict and told:
+        few = f"{len(found['same'])}/{sum(map(len, told.values()))} same"
+    return f' <small title="{where}">{few}</small>' if told else ""
 
 
 def count_sentence(cards: Sequence[Card]) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RELATIONS = ("world_capitals", "past_tense", "uppercase")
-MOST_ROWS = 12
+MOST_ROWS = 10
 ROW, TOP, WIDTH = 24, 44, 340
 _WORD, _BARS, _BAR = 44, 170, 78  # where the words and the bars begin, and the width of a bar
 
